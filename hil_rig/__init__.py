@@ -1,0 +1,1 @@
+"""Hardware-in-the-loop rig: wire, car, controller and backend around a vehicle-agent under test."""
