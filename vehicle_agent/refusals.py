@@ -186,7 +186,7 @@ RULES: dict[Code, Rule] = {
     Code.CONFIG_INVALID: Rule("a corrected configuration file"),
     Code.JOURNAL_DAMAGED: Rule("nothing to do: the damaged file is put aside", Retry.LATER),
     Code.AGENT_UNREACHABLE: Rule("a running vehicle-agent; see `systemctl status vehicle-agent`"),
-    Code.INTERNAL_ERROR: Rule("a bug report with the log", Retry.LATER),
+    Code.INTERNAL_ERROR: Rule("a bug report with the log", Retry.PARKED),
 }
 
 

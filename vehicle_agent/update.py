@@ -103,9 +103,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Update(msgspec.Struct, frozen=True, kw_only=True):
     """One update as the journal remembers it.
 
-    `attempts` counts refusals of the current step; `writes_started` is set before the first byte
-    may reach the controller and never cleared; `software_before` and `software_after` are what the
-    controller itself answered. `progress` is (bytes done, bytes in all), a hint only.
+    `attempts` counts what the step's budget was spent on; `writes_started` is set before the first
+    byte may reach the controller and never cleared; `software_before` and `software_after` are
+    what the controller itself answered. `progress` is (bytes done, bytes in all), a hint only.
     """
 
     activity_id: str
@@ -141,7 +141,11 @@ TABLE: dict[State, dict[Kind, State]] = {
         Kind.DELAYED: State.NOTICED,
         Kind.SUPERSEDED: State.SUPERSEDED,
     },
-    State.VERIFIED: {Kind.DOWNLOAD_STARTED: State.DOWNLOADING, **_BEFORE_START},
+    State.VERIFIED: {
+        Kind.DOWNLOAD_STARTED: State.DOWNLOADING,
+        Kind.DELAYED: State.VERIFIED,
+        **_BEFORE_START,
+    },
     State.DOWNLOADING: {
         Kind.DOWNLOADED: State.READY,
         Kind.DELAYED: State.DOWNLOADING,
@@ -218,20 +222,24 @@ _FINAL: dict[State, Kind] = {
 def refusal_kind(update: Update, refusal: Refusal, *, budget: int, old_software_runs: bool) -> Kind:
     """Tell what a refusal means for `update`.
 
-    Waiting for a parked car costs nothing; anything else that may be tried again becomes final at
-    the `budget`-th refusal of the step. A final refusal while installing ends the update only if
-    `old_software_runs` was read back from the controller; otherwise the controller counts as lost.
-    Once the new software may run, a final refusal orders the rollback; recovery never gives up.
+    Waiting (for a parked car, a network, a time) costs nothing; what the controller or the car
+    refused while being worked on becomes final at the `budget`-th time. A final refusal while
+    installing ends the update only if `old_software_runs` was read back from the controller;
+    otherwise the controller counts as lost. Once the new software may run, a final refusal orders
+    the rollback; recovery never gives up.
     """
     kind = _RETRY_KIND[refusal.rule.retry]
-    spends = refusal.code is not Code.NOT_PARKED
-    if kind is not Kind.REFUSED and spends and update.attempts + 1 >= budget:
+    if _spends(refusal) and update.attempts + 1 >= budget:
         kind = Kind.REFUSED
     if kind is not Kind.REFUSED:
-        return kind
+        return kind if kind in TABLE[update.state] else Kind.DELAYED
     if update.state is State.INSTALLING and not old_software_runs:
         return Kind.LOST_CONTROLLER
     return _FINAL.get(update.state, Kind.REFUSED)
+
+
+def _spends(refusal: Refusal) -> bool:
+    return refusal.rule.retry is Retry.PARKED and refusal.code is not Code.NOT_PARKED
 
 
 def advance(update: Update, event: Event) -> Update:
@@ -244,8 +252,8 @@ def advance(update: Update, event: Event) -> Update:
         raise IllegalEvent(f"{event.kind} in state {update.state}")
     changes: dict[str, object] = {"state": next_state}
     if event.kind in {Kind.DELAYED, Kind.UNPARKED}:
-        waited = event.refusal is not None and event.refusal.code is Code.NOT_PARKED
-        changes["attempts"] = update.attempts + (0 if waited else 1)
+        spent = event.refusal is not None and _spends(event.refusal)
+        changes["attempts"] = update.attempts + int(spent)
     elif next_state is not update.state and event.kind is not Kind.START_GRANTED:
         # An installation that was interrupted keeps its count: the budget is for the whole of it.
         changes["attempts"] = 0
