@@ -1,0 +1,63 @@
+"""Imports run one way, as docs/contracts.md, section 1, says; .importlinter holds the contracts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINT = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"]
+
+
+def lint(tree: Path) -> subprocess.CompletedProcess[str]:
+    command = [*LINT, "--no-cache"]
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for package in ("vehicle_agent", "hil_rig"):
+        for source in (ROOT / package).rglob("*.py"):
+            copy = tmp_path / source.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    shutil.copyfile(ROOT / ".importlinter", tmp_path / ".importlinter")
+    return tmp_path
+
+
+def test_imports_run_one_way() -> None:
+    result = lint(ROOT)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "broken"),
+    [
+        ("vehicle_agent/refusals.py", "vehicle_agent.release", "built in layers"),
+        ("vehicle_agent/parking/x.py", "vehicle_agent.flashing", "do not import each other"),
+        ("vehicle_agent/journal.py", "hil_rig.control", "knows nothing of the rig"),
+        ("hil_rig/controller/x.py", "vehicle_agent.release", "knows nothing of the agent"),
+        ("vehicle_agent/unheard_of.py", "json", "unheard_of"),
+    ],
+    ids=["upwards", "between rooms", "agent to rig", "rig to agent", "module without a layer"],
+)
+def test_a_wrong_import_breaks_a_contract(
+    tree: Path, module: str, imported: str, broken: str
+) -> None:
+    with (tree / module).open("a") as source:
+        source.write(f"\nimport {imported}\n")
+    result = lint(tree)
+    assert result.returncode == 1, result.stdout
+    assert broken in " ".join(result.stdout.split())
+
+
+def test_only_launch_and_demo_may_start_the_agent_in_process(tree: Path) -> None:
+    for module in ("launch.py", "demo.py"):
+        with (tree / "hil_rig" / module).open("a") as source:
+            source.write("\nimport vehicle_agent.release\n")
+    result = lint(tree)
+    assert result.returncode == 0, result.stdout
