@@ -52,7 +52,7 @@ create() {
 pip_install() {
     local pip=("$venv/bin/python" -m pip)
     "${pip[@]}" --version >/dev/null 2>&1 || pip=("$(interpreter)" -m pip --python "$venv/bin/python")
-    "${pip[@]}" --disable-pip-version-check --quiet install "$@"
+    "${pip[@]}" --disable-pip-version-check -qq install "$@"
 }
 
 if command -v flock >/dev/null; then
