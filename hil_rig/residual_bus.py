@@ -94,7 +94,7 @@ class CyclicMessage:
     @property
     def due_at(self) -> float:
         """The next deadline."""
-        return self._start + self._next * self._cycle_s
+        return self._deadline(self._next)
 
     def emit(self, now: float, values: Mapping[str, Value]) -> CyclicFrame | None:
         """The frame that is due at `now`, None if there is none or a fault withholds it.
@@ -104,6 +104,8 @@ class CyclicMessage:
         if now < self.due_at:
             return None
         current = max(self._next, int((now - self._start) / self._cycle_s))
+        if self._deadline(current + 1) <= now:  # the division rounded down
+            current += 1
         self.missed += current - self._next
         self._next = current + 1
         faults = self._take_faults()
@@ -145,6 +147,9 @@ class CyclicMessage:
     def faults(self) -> list[Fault]:
         """The faults that are active."""
         return [fault for fault, _ in self._faults]
+
+    def _deadline(self, number: int) -> float:
+        return self._start + number * self._cycle_s
 
     def _take_faults(self) -> list[Fault]:
         active = self.faults

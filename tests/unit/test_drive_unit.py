@@ -88,6 +88,27 @@ def test_a_request_that_is_not_valid_counts_for_nothing(spoilt: bytes) -> None:
     assert unit.invalid_requests == 2
 
 
+def test_counter_15_does_not_exist() -> None:
+    unit = DriveUnit(REQUEST)
+    unit.receive(frame(14), 0.0, **IN_P)
+    unit.receive(frame(15), 0.05, **IN_P)
+    assert not unit.inhibits(0.05, gear="P")
+
+
+def test_after_silence_one_frame_is_not_enough() -> None:
+    unit = DriveUnit(REQUEST)
+    unit.receive(frame(0), 0.0, **IN_P)
+    unit.receive(frame(1), 0.26, **IN_P)
+    assert not unit.inhibits(0.26, gear="P")
+    unit.receive(frame(2), 0.31, **IN_P)
+    assert unit.inhibits(0.31, gear="P")
+
+
+def test_a_request_made_while_stopped_in_d_does_not_bind_the_car_later_in_p() -> None:
+    unit = asked(gear="D", standstill=True)
+    assert not unit.inhibits(0.06, gear="P")
+
+
 def test_the_inhibit_outlives_its_requests_by_the_hold_time_and_no_longer() -> None:
     unit = asked(hold_s=10.0)
     assert unit.status(0.05, gear="P").hold_s == pytest.approx(10.0)

@@ -110,10 +110,10 @@ def test_the_car_does_the_same_however_often_it_is_stepped(one, other) -> None:
         vehicle = car()
         now = 0.0
         for wait in waits:
-            vehicle.step(min(now := now + wait, 60.0))
-        vehicle.step(60.0)
+            vehicle.step(min(now := now + wait, 95.0))
+        vehicle.step(95.0)
         vehicle.park()
-        vehicle.step(64.0)
+        vehicle.step(96.0)
         ends.append(vehicle.state)
     assert ends[0] == ends[1]
 
