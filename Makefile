@@ -40,7 +40,7 @@ test-vcan: venv ## the scenario tests over vcan, on this kernel or in a guest
 	@bash tools/test-vcan.sh $(PYTEST_ARGS)
 
 vcan-shell: venv ## a shell with vcan0, on this kernel or in a guest
-	@bash tools/vcan.sh bash -i
+	@bash tools/vcan.sh bash -c 'bash -i || true'
 
 bench: venv ## measure; prints a table, writes build/bench.json
 	@bash tools/optional.sh tests/bench/run.py "no benchmark is written yet"

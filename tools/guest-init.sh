@@ -80,6 +80,7 @@ run() {
 
 private_folders || die "a file system could not be mounted"
 said=$(load_modules 2>&1) || die "no CAN module: $said"
+echo vcan-guest >/proc/sys/kernel/hostname
 ip link set lo up
 ip link add dev vcan0 type vcan && ip link set vcan0 mtu 72 up || die "vcan0 could not be made"
 

@@ -19,12 +19,15 @@ kernel=$(command -v linux.uml) || fail "no linux.uml; as root: apt-get install u
 
 share=$(mktemp -d "${TMPDIR:-/tmp}/guest.XXXXXX")
 pid=
-# Nothing that the guest started may outlive it: its processes are one session on the host.
+# Nothing that the guest started may outlive it. linux.uml makes a process group of its own.
 end() {
+    local group
     if [ -n "$pid" ]; then
-        kill -KILL -- "-$pid" 2>/dev/null || true
+        kill -TERM "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     fi
+    group=$(cat "$share/uml/pid" 2>/dev/null || true)
+    [ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null || true
     rm -rf -- "$share"
 }
 trap end EXIT
@@ -67,10 +70,9 @@ else
     mkfifo "$share/console"
     cat "$share/console" &
     printer=$!
-    TMPDIR=$memory setsid "${guest[@]}" con1=null,fd:3 3>"$share/console" >"$share/boot.log" 2>&1 &
+    TMPDIR=$memory "${guest[@]}" con1=null,fd:3 3>"$share/console" >"$share/boot.log" 2>&1 &
     pid=$!
     wait "$pid" || status=$?
-    kill -KILL -- "-$pid" 2>/dev/null || true
     pid=
     wait "$printer"
 fi
