@@ -73,7 +73,7 @@ class Repository:
         thresholds: Mapping[str, int] | None = None,
         lifetimes: Mapping[str, timedelta] | None = None,
     ) -> None:
-        self.signers: Signers = signers or make_signers()
+        self.signers: Signers = dict(signers or make_signers())
         self.lifetimes = LIFETIMES | dict(lifetimes or {})
         self.files: dict[str, bytes] = {}
         self.images: dict[str, bytes] = {}
@@ -169,6 +169,15 @@ class Repository:
             place = folder / "targets" / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from the metadata that `write_to` left in `folder`, versions counting up."""
+        self.files |= {path.name: path.read_bytes() for path in folder.glob("*.json")}
+        newest = max(int(name.split(".")[0]) for name in self.files if name.endswith(".root.json"))
+        self.root = Metadata[Root].from_bytes(self.files[f"{newest}.root.json"]).signed
+        self.targets = Metadata[Targets].from_bytes(self.bytes_of("targets")).signed
+        self.snapshot = Metadata[Snapshot].from_bytes(self.bytes_of("snapshot")).signed
+        self.timestamp = Metadata[Timestamp].from_bytes(self.bytes_of("timestamp")).signed
 
     def _expiry(self, role: str, now: datetime) -> datetime:
         return now.replace(microsecond=0) + self.lifetimes[role]
