@@ -89,8 +89,19 @@ if [ -n "${size:-}" ]; then
     read -r rows columns <<<"$size"
     stty -F $console rows "$rows" cols "$columns"
     run --wait --ctty <$console >$console 2>&1
+    off $?
 else
+    # Through a pipe, so that programs do not take the console for a person's terminal.
     stty -F $console -opost
-    run --wait </dev/null >$console 2>&1
+    mkfifo /run/output
+    cat /run/output >$console &
+    printer=$!
+    run --wait </dev/null >/run/output 2>&1
+    status=$?
+    # Whatever the command left running may hold the pipe open: do not wait for that.
+    for _ in {1..20}; do
+        kill -0 $printer 2>/dev/null || break
+        sleep 0.05
+    done
+    off $status
 fi
-off $?

@@ -21,9 +21,14 @@ stage() {
     summary+=("$(printf '%-28s %-8s %5d s' "$name" "$word" $((SECONDS - begin)))")
 }
 
-unit_and_integration() {
-    "$python" -m coverage run -m pytest tests --ignore=tests/vcan --ignore=tests/bench --ignore=tests/fuzz \
-        -n "$jobs" --junit-xml=build/junit-tests.xml
+unit() {
+    "$python" -m coverage run -m pytest tests/unit -n "$jobs" --junit-xml=build/junit-unit.xml
+}
+
+# One after the other: these keep real time on a wire of their own, and would share the cores.
+integration() {
+    "$python" -m coverage run -m pytest tests --ignore=tests/unit --ignore=tests/vcan \
+        --ignore=tests/bench --ignore=tests/fuzz --junit-xml=build/junit-integration.xml
 }
 
 coverage_table() {
@@ -34,7 +39,8 @@ mkdir -p build
 rm -f build/junit-*.xml .coverage .coverage.*
 stage "lint" bash tools/lint.sh
 stage "debian packages" bash tools/packages.sh
-stage "unit and integration tests" unit_and_integration
+stage "unit tests" unit
+stage "integration tests" integration
 stage "coverage" coverage_table
 stage "scenarios over vcan" bash tools/test-vcan.sh
 
