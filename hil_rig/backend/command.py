@@ -11,7 +11,7 @@ Control requests (`hil-rig ctl SOCKET DO key=value …`):
                                send a notice; `raw` TEXT [size=N]: any bytes instead, filled up to N
   state                        per car: status, history, manifests; counts per recall
   reports [vin] [report]       all messages of the cars, by topic
-  fault kind=… [path amount times] | kind=gone | kind=none
+  fault kind=… [url_path amount times] | kind=gone | kind=none
   tamper repository=director|image role=… how=… [vin]
   assign [campaign={…} ecus={…} image={…}]   publish with other contents, well signed
   publish                      publish anew, undoing what tamper did

@@ -23,16 +23,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One fault for the URL paths that match the shell pattern `path`.
+    """One fault for the URL paths that match the shell pattern `url_path`.
 
     `amount` is what its kind says; `times` is for how many requests it holds (None: until cleared).
     """
 
     kind: Kind
-    path: str = "/image/targets/*"
+    url_path: str = "/image/targets/*"
     amount: int = 0
     times: int | None = None
 
     def concerns(self, path: str) -> bool:
         """Whether a request for this URL path meets the fault."""
-        return fnmatchcase(path, self.path)
+        return fnmatchcase(path, self.url_path)

@@ -197,7 +197,7 @@ class Backend:
             self.server.close()
         else:
             fields = {
-                name: request[name] for name in ("path", "amount", "times") if name in request
+                name: request[name] for name in ("url_path", "amount", "times") if name in request
             }
             self.server.inject(Fault(kind=Kind(kind), **fields))
         return {"faults": [str(fault.kind) for fault in self.server.faults]}
