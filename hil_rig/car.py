@@ -146,11 +146,12 @@ class Car:
                 self._park_at = now + msgspec.convert(arguments["park_after_s"], float)
                 self._vehicle.drive()
             case "fault":
-                message = arguments.pop("message")
+                message = msgspec.convert(arguments.pop("message"), str)
                 self._residual_bus.set_fault(message, msgspec.convert(arguments, Fault))
             case "clear":
-                self._residual_bus.clear_faults(arguments.get("message"))
-                if "message" not in arguments:
+                only = msgspec.convert(arguments.get("message"), str | None)
+                self._residual_bus.clear_faults(only)
+                if only is None:
                     self._vehicle.clear_overrides()
             case "gear":
                 gear = msgspec.convert(arguments["gear"], Gear)
