@@ -1,0 +1,1 @@
+"""MQTT: notices in, feedback and reports out."""

@@ -1,0 +1,77 @@
+"""Numbers that never go down: time floor, release counters, report counter.
+
+They live apart from the journal, so that a lost or restored journal lowers none of them. A file
+now; a TPM or RPMB counter can take its place behind the same protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+from vehicle_agent.durable import write_durably
+from vehicle_agent.refusals import Code, Refused
+from vehicle_agent.strict_json import digest, parse_object
+
+
+class MonotonicStore(Protocol):
+    """Named whole numbers; a name never raised is 0."""
+
+    def get(self, name: str) -> int:
+        """The number under `name`."""
+        ...
+
+    def raise_to(self, name: str, value: int) -> int:
+        """Raise `name` to at least `value`, durably; returns what stands there now."""
+        ...
+
+
+class FileMonotonicStore:
+    """Two copies of one small JSON file with its digest; a damaged copy is made good by the other.
+
+    Raises Refused(JOURNAL_DAMAGED) if copies are there and none of them is readable: starting again
+    from 0 would open the way for old releases.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the first copy, `<path>.copy` the second."""
+        self._paths = (path, path.with_name(f"{path.name}.copy"))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        present = [copy for copy in self._paths if copy.exists()]
+        readable = [values for copy in present if (values := _read(copy)) is not None]
+        if present and not readable:
+            raise Refused(
+                Code.JOURNAL_DAMAGED, f"{path}: both copies of the trust floors are unreadable"
+            )
+        self._values: dict[str, int] = {}
+        for values in readable:
+            for name, value in values.items():
+                self._values[name] = max(value, self._values.get(name, 0))
+
+    def get(self, name: str) -> int:
+        """The number under `name`; 0 if it was never raised."""
+        return self._values.get(name, 0)
+
+    def raise_to(self, name: str, value: int) -> int:
+        """Raise `name` to at least `value`; on return it is on the disk. Raises OSError."""
+        known = self.get(name)
+        if value <= known:
+            return known
+        values = {**self._values, name: value}
+        content = json.dumps({"floors": values, "sha256": digest(values)}, sort_keys=True).encode()
+        for path in self._paths:
+            write_durably(path, content)
+        self._values = values
+        return value
+
+
+def _read(path: Path) -> dict[str, int] | None:
+    try:
+        document = parse_object(path.read_bytes())
+        values = document["floors"]
+        if document["sha256"] != digest(values):
+            return None
+        return {name: int(value) for name, value in values.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

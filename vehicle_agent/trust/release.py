@@ -1,0 +1,219 @@
+"""Director targets and Image targets together: which release is this controller to have? Pure.
+
+Uptane, full verification, the last steps: no delegations and no controller named twice in the
+Director's targets, every controller known, and the same target described alike in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from tuf.api.metadata import TargetFile, Targets
+
+from vehicle_agent.identity import EcuIdentity, VehicleIdentity
+from vehicle_agent.refusals import Code, Refused
+from vehicle_agent.release import Campaign, Release, ReleaseFacts
+from vehicle_agent.strict_json import canonical, digest
+from vehicle_agent.trust.metadata import in_words
+
+_TEXT_FIELDS = ("purpose", "changes", "minutes", "unavailable", "instructions")
+
+
+def release_for(
+    component: str,
+    identity: VehicleIdentity,
+    director: Targets,
+    image: Targets,
+    *,
+    image_url: str,
+    counter_floor: int,
+    signed_by: tuple[str, ...],
+) -> Release:
+    """The release that both repositories name for the controller `component` of this car.
+
+    `image_url` is the Image repository's address; `counter_floor` the lowest release counter that
+    this controller may still get; `signed_by` the key ids that signed both targets roles.
+
+    Raises Refused: UNKNOWN_COMPONENT, DIRECTOR_DELEGATION, DIRECTOR_REPEATED_ECU_ID, BAD_ECU_ID,
+    BAD_HARDWARE_ID, TARGET_MISMATCH, DIRECTOR_LOOSENS, RELEASE_COUNTER_TOO_LOW, TEXTS_MISSING,
+    FILING_MISSING, METADATA_MALFORMED.
+    """
+    ecu = identity.ecu(component)
+    if ecu is None:
+        raise Refused(Code.UNKNOWN_COMPONENT, f"{component!r} is not in the configuration")
+    path, directed, hardware_id = _directed(director, identity, ecu)
+    described = image.targets.get(path)
+    if described is None:
+        raise Refused(
+            Code.TARGET_MISMATCH, f"target {path!r}: the Image repository does not have it"
+        )
+    image_custom, director_custom = _custom("Image", described), _custom("Director", directed)
+    facts = _convert(f"Image target {path!r}", image_custom, ReleaseFacts)
+    if hardware_id not in facts.hardware_ids:
+        raise Refused(
+            Code.BAD_HARDWARE_ID,
+            f"target {path!r}: hardware {hardware_id!r}, Image allows {list(facts.hardware_ids)}",
+        )
+    _check_alike(path, directed, described, director_custom, image_custom)
+    if facts.release_counter < counter_floor:
+        raise Refused(
+            Code.RELEASE_COUNTER_TOO_LOW,
+            f"target {path!r}: release counter {facts.release_counter}, "
+            f"the car has had {counter_floor}",
+        )
+    sha256 = described.hashes.get("sha256")
+    if sha256 is None:
+        raise Refused(Code.METADATA_MALFORMED, f"target {path!r}: has no sha256")
+    campaign = _campaign(path, director_custom)
+    return Release(
+        component=component,
+        ecu_serial=ecu.serial,
+        hardware_id=hardware_id,
+        filepath=path,
+        length=described.length,
+        sha256=sha256,
+        image_url=f"{image_url.rstrip('/')}/targets/{quote(path)}",
+        facts=facts,
+        campaign=campaign,
+        correlation_id=_correlation_id(director),
+        manifest_sha256=digest(
+            {
+                "director": _entry(directed, director_custom),
+                "image": _entry(described, image_custom),
+            }
+        ),
+        texts_sha256=digest(director_custom["campaign"]["texts"]),
+        signed_by=signed_by,
+    )
+
+
+def _directed(
+    director: Targets, identity: VehicleIdentity, ecu: EcuIdentity
+) -> tuple[str, TargetFile, str]:
+    """The Director's target for `ecu`: path, entry and the hardware id it is meant for."""
+    if director.delegations is not None:
+        raise Refused(Code.DIRECTOR_DELEGATION, "director targets: delegations are not allowed")
+    chosen: dict[str, tuple[str, TargetFile, str]] = {}
+    for path, target in director.targets.items():
+        _check_path(path)
+        for serial, hardware_id in _ecu_identifiers(path, target).items():
+            if serial in chosen:
+                raise Refused(
+                    Code.DIRECTOR_REPEATED_ECU_ID, f"director targets: ECU {serial!r} named twice"
+                )
+            known = identity.ecu_by_serial(serial)
+            if known is None:
+                raise Refused(
+                    Code.BAD_ECU_ID, f"director target {path!r}: this car has no ECU {serial!r}"
+                )
+            if hardware_id != known.hardware_id:
+                raise Refused(
+                    Code.BAD_HARDWARE_ID,
+                    f"director target {path!r}: hardware {hardware_id!r} for ECU {serial!r}, "
+                    f"which is {known.hardware_id!r}",
+                )
+            chosen[serial] = (path, target, hardware_id)
+    if ecu.serial not in chosen:
+        raise Refused(Code.BAD_ECU_ID, f"director targets: nothing for ECU {ecu.serial!r}")
+    return chosen[ecu.serial]
+
+
+def _ecu_identifiers(path: str, target: TargetFile) -> dict[str, str]:
+    ecus = _custom("Director", target).get("ecuIdentifiers")
+    if not isinstance(ecus, dict) or not ecus:
+        raise Refused(
+            Code.METADATA_MALFORMED, f"director target {path!r}: custom.ecuIdentifiers is missing"
+        )
+    hardware_ids = {}
+    for serial, ecu in ecus.items():
+        hardware_id = ecu.get("hardwareId") if isinstance(ecu, dict) else None
+        if not isinstance(hardware_id, str):
+            raise Refused(
+                Code.METADATA_MALFORMED, f"director target {path!r}: ECU without hardwareId"
+            )
+        hardware_ids[serial] = hardware_id
+    return hardware_ids
+
+
+def _check_alike(
+    path: str,
+    directed: TargetFile,
+    described: TargetFile,
+    director_custom: Mapping[str, Any],
+    image_custom: Mapping[str, Any],
+) -> None:
+    """Length, hashes and release counter equal; nothing else that Image signed says otherwise."""
+    compared = (
+        ("length", directed.length, described.length),
+        ("hashes", directed.hashes, described.hashes),
+        ("releaseCounter", director_custom.get("releaseCounter"), image_custom["releaseCounter"]),
+    )
+    for name, ours, theirs in compared:
+        if canonical(ours) != canonical(theirs):
+            raise Refused(
+                Code.TARGET_MISMATCH,
+                f"target {path!r}: {name} differs between Director and Image repository",
+            )
+    for name in director_custom.keys() & image_custom.keys():
+        if canonical(director_custom[name]) != canonical(image_custom[name]):
+            raise Refused(
+                Code.DIRECTOR_LOOSENS,
+                f"target {path!r}: Director changes {name!r}, which Image has signed",
+            )
+
+
+def _campaign(path: str, custom: Mapping[str, Any]) -> Campaign:
+    where = f"director target {path!r}, campaign"
+    campaign = custom.get("campaign")
+    if not isinstance(campaign, dict):
+        raise Refused(Code.METADATA_MALFORMED, f"{where}: is missing")
+    if not campaign.get("filing"):
+        raise Refused(Code.FILING_MISSING, f"{where}: 'filing' is missing")
+    texts = campaign.get("texts")
+    if not isinstance(texts, dict) or not texts:
+        raise Refused(Code.TEXTS_MISSING, f"{where}: 'texts' is missing")
+    for locale, fields in texts.items():
+        for name in _TEXT_FIELDS:
+            text = fields.get(name) if isinstance(fields, dict) else None
+            if not isinstance(text, str) or not text.strip():
+                raise Refused(Code.TEXTS_MISSING, f"{where}: texts.{locale[:16]}.{name} is missing")
+    return _convert(where, campaign, Campaign)
+
+
+_Shape = TypeVar("_Shape", Campaign, ReleaseFacts)
+
+
+def _convert(where: str, value: Mapping[str, Any], shape: type[_Shape]) -> _Shape:
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise Refused(Code.METADATA_MALFORMED, f"{where}: {in_words(error)}") from None
+
+
+def _custom(repository: str, target: TargetFile) -> dict[str, Any]:
+    custom = target.custom
+    if not isinstance(custom, dict):
+        raise Refused(
+            Code.METADATA_MALFORMED, f"{repository} target {target.path!r}: custom is missing"
+        )
+    return custom
+
+
+def _entry(target: TargetFile, custom: Mapping[str, Any]) -> dict[str, Any]:
+    return {"length": target.length, "hashes": target.hashes, "custom": custom}
+
+
+def _correlation_id(director: Targets) -> str:
+    custom = director.unrecognized_fields.get("custom")
+    value = custom.get("correlationId") if isinstance(custom, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _check_path(path: str) -> None:
+    if not path.isprintable() or any(part in ("", ".", "..") for part in path.split("/")):
+        raise Refused(
+            Code.METADATA_MALFORMED, f"director target {path[:64]!r}: not a plain relative path"
+        )

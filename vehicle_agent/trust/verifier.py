@@ -1,0 +1,177 @@
+"""Uptane's full verification at the edge: fetches and stores what the pure parts decide on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from vehicle_agent.identity import VehicleIdentity
+from vehicle_agent.refusals import Code, Refused
+from vehicle_agent.release import Release
+from vehicle_agent.trust.floors import MonotonicStore
+from vehicle_agent.trust.release import release_for
+from vehicle_agent.trust.repository import RepositoryTrust
+from vehicle_agent.trust.store import TrustStore
+
+Fetch = Callable[[str, int], Awaitable[bytes | None]]
+"""`fetch(url, limit)`: the file of at most `limit` bytes, None if the server says it has none.
+
+Raises Refused(METADATA_UNAVAILABLE) if the server does not answer."""
+
+DIRECTOR, IMAGE = "director", "image"
+
+_MOST_ROTATIONS = 256
+
+
+class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Table `[trust]`.
+
+    `directory` holds the stored metadata and the floors; `director_root` and `image_root` are the
+    root metadata that the car was provisioned with; `time_key` (the time server's, public) and
+    `vehicle_key` (private, mode 0600) are PEM files. `allowed_hosts` are `host` (any port) or
+    `host:port`. A time attestation counts for `attestation_max_age_s`; a metadata file has at most
+    `metadata_limit` bytes.
+    """
+
+    directory: str
+    director_root: str
+    image_root: str
+    time_key: str
+    vehicle_key: str
+    allowed_hosts: tuple[str, ...]
+    attestation_max_age_s: float = 86_400.0
+    metadata_limit: int = 1 << 20
+
+    def store(self, base: Path = Path()) -> TrustStore:
+        """The metadata store; `base` is the folder that relative paths start from."""
+        roots = {DIRECTOR: base / self.director_root, IMAGE: base / self.image_root}
+        return TrustStore(base / self.directory / "metadata", roots)
+
+    def floors_path(self, base: Path = Path()) -> Path:
+        """Where the FileMonotonicStore belongs."""
+        return base / self.directory / "floors.json"
+
+
+def release_counter(serial: str) -> str:
+    """Name of a controller's release-counter floor in the MonotonicStore."""
+    return f"release_counter/{serial}"
+
+
+class Verifier:
+    """Verifies notices, one at a time."""
+
+    def __init__(
+        self,
+        config: TrustConfig,
+        store: TrustStore,
+        fetch: Fetch,
+        identity: VehicleIdentity,
+        *,
+        floors: MonotonicStore,
+        now: Callable[[], datetime | None],
+    ) -> None:
+        """`now` is trusted time or None, as `TrustedClock.now`."""
+        self._config = config
+        self._store = store
+        self._floors = floors
+        self._fetch = fetch
+        self._identity = identity
+        self._now = now
+        self._one_at_a_time = asyncio.Lock()
+
+    async def verify(
+        self, component: str, version: str, director_url: str, image_url: str
+    ) -> Release:
+        """The release that Director and Image repository agree on for `component`.
+
+        `version` is the one that the notice names. Metadata accepted on the way is stored, so that
+        nothing older is accepted later. Raises Refused with a trust code, NO_TRUSTED_TIME,
+        URL_NOT_ALLOWED, METADATA_UNAVAILABLE.
+        """
+        now = self._now()
+        if now is None:
+            raise Refused(Code.NO_TRUSTED_TIME, "expiry of metadata cannot be judged")
+        ecu = self._identity.ecu(component)
+        if ecu is None:
+            raise Refused(Code.UNKNOWN_COMPONENT, f"{component!r} is not in the configuration")
+        for url in (director_url, image_url):
+            check_url(url, self._config.allowed_hosts)
+        async with self._one_at_a_time:
+            director = await self._refresh(DIRECTOR, director_url, now)
+            image = await self._refresh(IMAGE, image_url, now)
+        release = release_for(
+            component,
+            self._identity,
+            director.targets,
+            image.targets,
+            image_url=image_url,
+            counter_floor=self._floors.get(release_counter(ecu.serial)),
+            signed_by=director.targets_signed_by + image.targets_signed_by,
+        )
+        if release.facts.version != version:
+            raise Refused(
+                Code.TARGET_MISMATCH,
+                f"the notice names version {version[:32]!r}, "
+                f"Director and Image {release.facts.version!r}",
+            )
+        return release
+
+    async def _refresh(self, name: str, url: str, now: datetime) -> RepositoryTrust:
+        """Bring one repository up to date; stores what was accepted, also if a later file fails."""
+        trust = RepositoryTrust(name, await asyncio.to_thread(self._store.load, name))
+        try:
+            for _ in range(_MOST_ROTATIONS):
+                root = await self._get(url, f"{trust.next_root}.root.json")
+                if root is None:
+                    break
+                trust.rotate_root(root)
+            trust.close_root(now)
+            trust.accept_timestamp(await self._need(url, "timestamp.json"))
+            limit = trust.limit("snapshot", self._config.metadata_limit)
+            trust.accept_snapshot(await self._need(url, "snapshot.json", limit))
+            limit = trust.limit("targets", self._config.metadata_limit)
+            trust.accept_targets(await self._need(url, "targets.json", limit))
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._store.save, name, trust.accepted))
+        return trust
+
+    async def _get(self, url: str, name: str, limit: int | None = None) -> bytes | None:
+        limit = self._config.metadata_limit if limit is None else limit
+        data = await self._fetch(f"{url.rstrip('/')}/{name}", limit)
+        if data is not None and len(data) > limit:
+            raise Refused(Code.METADATA_MALFORMED, f"{name}: longer than {limit} bytes")
+        return data
+
+    async def _need(self, url: str, name: str, limit: int | None = None) -> bytes:
+        data = await self._get(url, name, limit)
+        if data is None:
+            raise Refused(Code.METADATA_UNAVAILABLE, f"{name}: the repository does not have it")
+        return data
+
+
+def check_url(url: str, allowed_hosts: tuple[str, ...]) -> None:
+    """Raise Refused(URL_NOT_ALLOWED) unless `url` is https to a host on the allow-list."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 443
+    except ValueError:
+        host, port, parts = "", 0, urlsplit("")
+    plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url
+    if (
+        not plain
+        or parts.scheme != "https"
+        or parts.username is not None
+        or parts.password is not None
+        or parts.query
+        or parts.fragment
+        or not {host, f"{host}:{port}"} & set(allowed_hosts)
+    ):
+        raise Refused(
+            Code.URL_NOT_ALLOWED,
+            f"{url[:80]!r}: https to one of {', '.join(allowed_hosts)} is needed",
+        )
