@@ -1,0 +1,1 @@
+"""Flashing room: ISO-TP, UDS, the reprogramming sequence, images and controller profiles."""
