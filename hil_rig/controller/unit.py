@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from hil_rig.controller import boot
@@ -89,8 +90,7 @@ class Unit:
     def due(self, now: float) -> list[bytes]:
         """Boot, answer, run timers out: everything up to `now`; returns the responses."""
         while self._boot_at is not None and self._boot_at <= now:
-            at = self._boot_at
-            self._guarded(lambda at=at: self._attempt_boot(at), now)  # type: ignore[misc]
+            self._guarded(partial(self._attempt_boot, self._boot_at), now)
         server = self._server
         return [] if server is None else self._guarded(lambda: server.due(now), now)
 
