@@ -1,9 +1,9 @@
 """The maker's backend in one process: repositories over HTTPS, campaign desk, time server.
 
-Configuration (TOML): see `BackendConfig`. Before it says `ready` it has made or loaded all keys
-below `folder`, published the release for every VIN, and written what each car needs into
-`<folder>/cars/<VIN>/`: director-root.json, image-root.json, ca.pem, time.pub, hmi.pub, hmi.key,
-vehicle.key, vehicle.pub.
+Configuration (TOML): see `hil_rig/backend/configuration.py`. Before it says `ready` it has made or
+loaded all keys below `folder`, published the release for every VIN, and written what each car needs
+into `<folder>/cars/<VIN>/`: director-root.json, image-root.json, ca.pem, time.pub, hmi.pub,
+hmi.key, vehicle.key, vehicle.pub.
 
 Control requests (`hil-rig ctl SOCKET DO key=value …`):
   info                         URLs, port, folders of the cars
@@ -27,8 +27,9 @@ import asyncio
 from pathlib import Path
 
 from hil_rig import control
+from hil_rig.backend.configuration import BackendConfig
 from hil_rig.backend.process import read_config, run, say_ready
-from hil_rig.backend.service import Backend, BackendConfig
+from hil_rig.backend.service import Backend
 
 
 def main(argv: list[str]) -> int:

@@ -94,7 +94,7 @@ class Desk:
         self._read_book()
         topics = [f"vehicles/+/{_ROOM}/{name}" for name in (*REPORTS, "time/get")]
         self._link = MqttLink(
-            config, client_id="campaign-desk", topics=topics, on_message=self._receive
+            config, client_id="campaign-desk", topics=topics, on_message=self.receive
         )
 
     async def open(self) -> None:
@@ -118,7 +118,8 @@ class Desk:
         """Send any bytes on one of a car's topics."""
         self._link.publish(f"vehicles/{vin}/{_ROOM}/{topic}", payload)
 
-    def _receive(self, topic: str, payload: bytes) -> None:
+    def receive(self, topic: str, payload: bytes) -> None:
+        """Take one message of a car; what is no report is logged and left."""
         _, vin, _, name = topic.split("/", 3)
         try:
             message = json.loads(payload)
@@ -152,6 +153,10 @@ class Desk:
         return self.ledger.take(entry["vin"], entry["report"], entry["envelope"])
 
     def _read_book(self) -> None:
-        lines = self._book.read_bytes().splitlines() if self._book.exists() else []
-        for line in lines:
+        """Enter what stands in the book; a line cut off by a power failure was never confirmed."""
+        content = self._book.read_bytes() if self._book.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            self._book.write_bytes(whole)
+        for line in whole.splitlines():
             self._take(json.loads(line))

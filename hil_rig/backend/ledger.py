@@ -12,6 +12,7 @@ from typing import Any
 from hil_rig.backend.campaign import Recall
 
 REPORTS = ("desiredstatefeedback", "currentstate", "manifest", "incident", "ownerconsentfeedback")
+_COUNTED = ("notified", "consented", "declined", "completed", "failed")
 _FAILED = {"IDENTIFICATION_FAILED", "INCOMPLETE", "INCOMPLETE_INCONSISTENT"}
 
 
@@ -24,13 +25,14 @@ class CarRecord:
     )
     notified: bool = False
     consented: bool = False
+    declined: bool = False
     status: str | None = None
     completed: bool = False
 
     @property
     def failed(self) -> bool:
-        """Whether the remedy was tried and the recall is still open for this car."""
-        return not self.completed and self.status in _FAILED
+        """Whether the remedy did not succeed, other than by the owner's own no."""
+        return not self.completed and not self.declined and self.status in _FAILED
 
 
 class Ledger:
@@ -53,6 +55,8 @@ class Ledger:
         status stand for it. Raises KeyError or TypeError for a message of another shape.
         """
         payload = envelope["payload"]
+        if not isinstance(payload, dict):
+            raise TypeError("payload is not an object")
         identity = envelope.get("messageId") or f"{payload['challenge']} {payload['status']}"
         if vin not in self.cars:
             return False
@@ -65,6 +69,7 @@ class Ledger:
             car.completed = car.completed or car.status == "COMPLETED"
         elif report == "ownerconsentfeedback":
             car.consented = car.consented or payload["status"] == "APPROVED"
+            car.declined = payload["status"] == "DENIED"
         car.reports[report].append(dict(envelope))
         self._seen.add(identity)
         return True
@@ -76,10 +81,9 @@ class Ledger:
             car = self.cars[vin]
             row = table.setdefault(
                 recall.number,
-                {"affected": recall.cars, "open": recall.cars}
-                | dict.fromkeys(("notified", "consented", "completed", "failed"), 0),
+                {"affected": recall.cars, "open": recall.cars} | dict.fromkeys(_COUNTED, 0),
             )
-            for name in ("notified", "consented", "completed", "failed"):
+            for name in _COUNTED:
                 row[name] += bool(getattr(car, name))
             row["open"] = row["affected"] - row["completed"]
         return table

@@ -83,6 +83,10 @@ class Maker:
         """Where `provision_car` puts what this car needs."""
         return self.folder / "cars" / vin
 
+    def vehicle_key(self, vin: str) -> Ed25519PublicKey:
+        """The public key of a car that is provisioned."""
+        return load_or_make_key(self.car_folder(vin) / "vehicle.key").public_key()
+
     def hmi_key(self, vin: str) -> Ed25519PublicKey:
         """The public key of the display in a car that is provisioned."""
         return load_or_make_key(self.car_folder(vin) / "hmi.key").public_key()

@@ -32,6 +32,7 @@ def test_recall_is_counted_by_its_number(ledger):
             "open": 98_461,
             "notified": 2,
             "consented": 2,
+            "declined": 0,
             "completed": 1,
             "failed": 1,
         },
@@ -40,6 +41,7 @@ def test_recall_is_counted_by_its_number(ledger):
             "open": 18_425,
             "notified": 1,
             "consented": 1,
+            "declined": 0,
             "completed": 0,
             "failed": 0,
         },
@@ -64,6 +66,15 @@ def test_failed_remedy_leaves_the_recall_open_until_a_later_one_completes(ledger
     ledger.take(ONE, "desiredstatefeedback", _feedback("b", "COMPLETED"))
     assert not ledger.cars[ONE].failed
     assert ledger.counts()["S2025M0149I"]["completed"] == 1
+
+
+@pytest.mark.requirement("E8")
+def test_owner_who_declines_is_not_counted_as_a_failed_remedy(ledger):
+    said = {"payload": {"challenge": "c", "status": "DENIED"}}
+    ledger.take(ONE, "ownerconsentfeedback", said)
+    ledger.take(ONE, "desiredstatefeedback", _feedback("a", "INCOMPLETE"))
+    row = ledger.counts()["S2025M0149I"]
+    assert (row["declined"], row["failed"], row["open"]) == (1, 0, 98_462)
 
 
 def test_refusal_of_the_owner_is_no_consent(ledger):
