@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple
+
+from vehicle_agent.flashing.profile import IsoTpParameters
 
 _LENGTHS = (*range(9), 12, 16, 20, 24, 32, 48, 64)
 _FILLER = 0xCC
@@ -46,23 +47,6 @@ class Received(NamedTuple):
 Event = Sent | Received
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """`tx_data_length` 8 for classic frames, else a CAN FD length; `padding` None: frames of up
-    to 8 bytes stay short. `st_min` (as coded on the bus) and `block_size` are what we ask of
-    the peer. `max_length` bounds a PDU received."""
-
-    tx_data_length: int = 8
-    padding: int | None = _FILLER
-    st_min: int = 0
-    block_size: int = 0
-    max_wait_frames: int = 16
-    max_length: int = 1 << 16
-    n_as_s: float = 1.0
-    n_bs_s: float = 1.0
-    n_cr_s: float = 1.0
-
-
 def st_min_s(code: int) -> float:
     """Seconds of an STmin byte; reserved values count as 127 ms, as the standard says."""
     if code <= 0x7F:
@@ -84,7 +68,7 @@ class IsoTp:
     order. STmin counts from that confirmation. `events` takes what has happened since.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: IsoTpParameters) -> None:
         self._parameters = parameters
         self.reset()
 

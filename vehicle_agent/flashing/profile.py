@@ -43,21 +43,26 @@ class Addressing(_Table, frozen=True, kw_only=True):
             raise ValueError("response must differ from request and functional")
 
 
-class IsoTpTable(_Table, frozen=True, kw_only=True):
-    """ISO 15765-2. `tx_data_length` above 8 needs a CAN FD bus; `st_min` as coded on the bus."""
+class IsoTpParameters(_Table, frozen=True, kw_only=True):
+    """ISO 15765-2. `tx_data_length` above 8 means CAN FD frames, 8 classic ones.
+
+    `padding` absent: classic frames stay short. `st_min` (as coded on the bus) and `block_size`
+    are what we ask of the controller; `max_length` bounds a response.
+    """
 
     tx_data_length: Literal[8, 12, 16, 20, 24, 32, 48, 64] = 8
     bitrate_switch: bool = False
-    padding: Byte | None = 0xCC
+    padding: Byte | None = None
     st_min: Byte = 0
     block_size: Byte = 0
     max_wait_frames: Byte = 16
+    max_length: Annotated[int, Meta(ge=8, le=1 << 24)] = 1 << 16
     n_as_s: Seconds = 1.0
     n_bs_s: Seconds = 1.0
     n_cr_s: Seconds = 1.0
 
 
-class SessionTable(_Table, frozen=True, kw_only=True):
+class SessionTiming(_Table, frozen=True, kw_only=True):
     """ISO 14229-2 timing, as seen by the client.
 
     `pending_cap_s`: how long 0x78 may put off one answer. `reset_s`: silence granted after a
@@ -75,7 +80,7 @@ class SessionTable(_Table, frozen=True, kw_only=True):
     busy_backoff_s: Seconds = 0.1
 
 
-class SecurityTable(_Table, frozen=True, kw_only=True):
+class SecurityAccess(_Table, frozen=True, kw_only=True):
     """Access `seed-key` (0x27 at odd `level`, key from the named provider) or `none`."""
 
     access: Literal["none", "seed-key"] = "seed-key"
@@ -152,9 +157,9 @@ class ProfileFile(_Table, frozen=True, kw_only=True):
     drive_without_controller: Literal["degraded", "inhibit"]
     addressing: Addressing
     memory: Annotated[tuple[Window, ...], Meta(min_length=1, max_length=64)]
-    isotp: IsoTpTable = IsoTpTable()
-    session: SessionTable = SessionTable()
-    security: SecurityTable = SecurityTable()
+    isotp: IsoTpParameters = IsoTpParameters()
+    session: SessionTiming = SessionTiming()
+    security: SecurityAccess = SecurityAccess()
     identifiers: Identifiers = Identifiers()
     routines: Routines = Routines()
     communication_control: CommunicationControl = CommunicationControl()

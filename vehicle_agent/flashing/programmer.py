@@ -14,13 +14,12 @@ from typing import TypeVar
 from vehicle_agent.bus import BusConfig
 from vehicle_agent.flashing import sequence
 from vehicle_agent.flashing.images import Image
-from vehicle_agent.flashing.isotp import Parameters
 from vehicle_agent.flashing.profile import ControllerProfile
 from vehicle_agent.flashing.security import SecurityProvider, load_provider
 from vehicle_agent.flashing.sequence import Health, Identification
 from vehicle_agent.flashing.steps import Pause, Progress, Steps
-from vehicle_agent.flashing.transport import Addresses, IsoTpTransport, Transport
-from vehicle_agent.flashing.uds import Timing, UdsClient
+from vehicle_agent.flashing.transport import IsoTpTransport, Transport
+from vehicle_agent.flashing.uds import UdsClient
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import MemoryCheck, Readback
 
@@ -46,44 +45,17 @@ class Programmer:
         provider = None
         if profile.security.access != "none":
             provider = load_provider(profile.security.provider, security_key_file)
-        addressing, isotp = profile.addressing, profile.isotp
-        transport = IsoTpTransport(
-            bus,
-            Addresses(
-                addressing.request, addressing.response, addressing.functional, addressing.extended
-            ),
-            Parameters(
-                tx_data_length=isotp.tx_data_length,
-                padding=isotp.padding,
-                st_min=isotp.st_min,
-                block_size=isotp.block_size,
-                max_wait_frames=isotp.max_wait_frames,
-                n_as_s=isotp.n_as_s,
-                n_bs_s=isotp.n_bs_s,
-                n_cr_s=isotp.n_cr_s,
-            ),
-            bitrate_switch=isotp.bitrate_switch,
-        )
+        transport = IsoTpTransport(bus, profile.addressing, profile.isotp)
         return cls(transport, profile, provider)
 
     def __init__(
         self, transport: Transport, profile: ControllerProfile, provider: SecurityProvider | None
     ) -> None:
         """Use `open`; tests bring a transport of their own."""
-        session = profile.session
         self._profile = profile
         self._provider = provider
         self._epoch = 0
-        self._client = UdsClient(
-            transport,
-            Timing(
-                p2_s=session.p2_s,
-                p2_star_s=session.p2_star_s,
-                s3_s=session.s3_s,
-                pending_cap_s=session.pending_cap_s,
-                busy_backoff_s=session.busy_backoff_s,
-            ),
-        )
+        self._client = UdsClient(transport, profile.session)
 
     async def identify(self) -> Identification:
         """Read identification and bank status; compares nothing, changes no session."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from vehicle_agent.bus import WINDOW, BusConfig, CanPort, Frame, Outcome
-from vehicle_agent.flashing.isotp import IsoTp, Parameters, Received, Result, Sent
+from vehicle_agent.flashing.isotp import IsoTp, Received, Result, Sent
+from vehicle_agent.flashing.profile import Addressing, IsoTpParameters
 from vehicle_agent.refusals import Code, Refused
 
 _KEPT_RESPONSES = 64
@@ -46,15 +47,6 @@ class Transport(Protocol):
         """Abort and give back the sockets."""
 
 
-class Addresses(NamedTuple):
-    """CAN identifiers of one controller; `extended`: they have 29 bits."""
-
-    request: int
-    response: int
-    functional: int
-    extended: bool = False
-
-
 class IsoTpTransport:
     """`Transport` over ISO 15765-2 in user space, on a CAN port of its own.
 
@@ -64,10 +56,8 @@ class IsoTpTransport:
     def __init__(
         self,
         config: BusConfig,
-        addresses: Addresses,
-        parameters: Parameters,
-        *,
-        bitrate_switch: bool = False,
+        addresses: Addressing,
+        parameters: IsoTpParameters,
     ) -> None:
         """Open the port in the running loop; sends nothing. Raises Refused(BUS_UNAVAILABLE)."""
         if config.fd is False and parameters.tx_data_length > 8:
@@ -78,7 +68,6 @@ class IsoTpTransport:
             )
         self._addresses = addresses
         self._parameters = parameters
-        self._bitrate_switch = bitrate_switch
         self._engine = IsoTp(parameters)
         self._loop = asyncio.get_running_loop()
         self._sending: asyncio.Future[None] | None = None
@@ -261,7 +250,9 @@ class IsoTpTransport:
 
     def _frame(self, identifier: int, data: bytes) -> Frame:
         fd = self._parameters.tx_data_length > 8
-        return Frame(identifier, data, self._addresses.extended, fd, fd and self._bitrate_switch)
+        return Frame(
+            identifier, data, self._addresses.extended, fd, fd and self._parameters.bitrate_switch
+        )
 
     def _unsent(self, result: Result) -> Refused:
         code = Code.BUS_UNAVAILABLE if result is Result.TIMEOUT_A else Code.CONTROLLER_SILENT

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 
 from vehicle_agent.flashing.nrc import Action, policy
+from vehicle_agent.flashing.profile import SessionTiming
 from vehicle_agent.flashing.requests import Request, Response
 from vehicle_agent.flashing.transport import Transport
 from vehicle_agent.refusals import Code, Refused
@@ -31,24 +31,13 @@ _ECHO = dict.fromkeys(_HAS_SUB_FUNCTION, 1) | {0x22: 2, 0x2E: 2, 0x31: 3, 0x36: 
 _REPEATABLE = frozenset({0x10, 0x19, 0x22, 0x28, 0x2E, 0x31, 0x36, 0x3E, 0x85})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Client timing in seconds: see `profile.SessionTable`."""
-
-    p2_s: float
-    p2_star_s: float
-    s3_s: float
-    pending_cap_s: float
-    busy_backoff_s: float
-
-
 class UdsClient:
     """One tester, one server, one request at a time.
 
     While a session other than the default one is open, suppressed TesterPresent keeps it.
     """
 
-    def __init__(self, transport: Transport, timing: Timing) -> None:
+    def __init__(self, transport: Transport, timing: SessionTiming) -> None:
         self._transport = transport
         self._timing = timing
         self._p2_s, self._p2_star_s = timing.p2_s, timing.p2_star_s
