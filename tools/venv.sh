@@ -51,7 +51,7 @@ create() {
 # pip of the environment, or the system's pip working on it.
 pip_install() {
     local pip=("$venv/bin/python" -m pip)
-    "${pip[@]}" --version >/dev/null 2>&1 || pip=("$(interpreter)" -m pip --python "$venv/bin/python")
+    "${pip[@]}" --version >/dev/null 2>&1 || pip=("$base" -m pip --python "$venv/bin/python")
     "${pip[@]}" --disable-pip-version-check -qq install "$@"
 }
 
@@ -60,12 +60,13 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 
-lock_stamp=$(sha256sum requirements.lock)
-project_stamp=$(sha256sum pyproject.toml)$PWD
+base=$(interpreter)
+lock_stamp="$(sha256sum requirements.lock) $PWD" # an environment does not survive being moved
+project_stamp=$(sha256sum pyproject.toml)
 made_from=$(cat "$venv/lock.stamp" 2>/dev/null || true)
 
 if ! usable "$venv/bin/python" || [ -n "$made_from" ] && [ "$made_from" != "$lock_stamp" ]; then
-    create "$(interpreter)"
+    create "$base"
 fi
 if [ "$(cat "$venv/lock.stamp" 2>/dev/null)" != "$lock_stamp" ]; then
     echo "venv: installing the locked packages into $venv"
