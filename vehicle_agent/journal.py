@@ -66,6 +66,9 @@ def audit_hash(previous: str, entry: str) -> str:
 class Journal:
     """The journal of one car; `await Journal.open(path)` makes one.
 
+    `head` is the hash of the audit chain's last link on disk; `put_aside` names the damaged file
+    that had to make room, if there was one.
+
     Raises `Refused(JOURNAL_DAMAGED)` from `open` if the file cannot be used and could not be put
     aside.
     """
@@ -75,6 +78,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._database: sqlite3.Connection | None = None
         self.put_aside: Path | None = None
+        self.head = _GENESIS
 
     @classmethod
     async def open(cls, path: Path) -> Journal:
@@ -123,9 +127,9 @@ class Journal:
         """Forget a message of the outbox: the broker has acknowledged it."""
         await self._run(lambda: self._told(seq))
 
-    async def audit_head(self) -> str:
-        """Return the hash of the audit chain's last link."""
-        return await self._run(self._audit_head)
+    async def waiting(self) -> int:
+        """Return how many messages wait in the outbox."""
+        return await self._run(self._waiting)
 
     async def history(self) -> list[tuple[dict[str, Any], str]]:
         """Return the audit chain from its start: (entry, hash) pairs."""
@@ -150,6 +154,7 @@ class Journal:
                 self._database = _connect(self._path)
             except sqlite3.DatabaseError as error:
                 raise Refused(Code.JOURNAL_DAMAGED, f"{self._path}: {error}") from error
+        self.head = _head(self._database)
 
     def _close(self) -> None:
         if self._database is not None:
@@ -176,6 +181,7 @@ class Journal:
                 seq = _count(db, "seq")
                 body = json.dumps({**message.envelope, "seq": seq}, ensure_ascii=False)
                 db.execute("INSERT INTO outbox VALUES(?,?,?)", (seq, message.topic, body))
+        self.head = _head(self._db)
 
     def _current(self) -> Update | None:
         row = self._db.execute("SELECT body FROM updates ORDER BY changed DESC LIMIT 1").fetchone()
@@ -203,8 +209,8 @@ class Journal:
         with self._db as db:
             db.execute("DELETE FROM outbox WHERE seq=?", (seq,))
 
-    def _audit_head(self) -> str:
-        return _head(self._db)
+    def _waiting(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
     def _history(self) -> list[tuple[dict[str, Any], str]]:
         rows = self._db.execute("SELECT entry, hash FROM audit ORDER BY seq")

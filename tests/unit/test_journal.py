@@ -78,7 +78,7 @@ async def test_the_audit_chain_links_every_entry_to_the_one_before(tmp_path: Pat
     for entry, digest in await journal.history():
         previous = audit_hash(previous, json.dumps(entry, sort_keys=True))
         assert digest == previous
-    assert await journal.audit_head() == previous
+    assert journal.head == previous
     await journal.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from io import BytesIO
 from pathlib import Path
@@ -41,12 +42,13 @@ class Image(NamedTuple):
         return sum(len(segment.data) for segment in self.segments)
 
 
-def load_image(path: Path, profile: ControllerProfile) -> Image:
+def load_image(path: Path, profile: ControllerProfile, *, sha256: str | None = None) -> Image:
     """Read a firmware file; its content alone decides the format.
 
     A plain binary stands at the start of the profile's first memory window. Holes up to
-    `merge_gap` are filled. Raises Refused(IMAGE_UNREADABLE) or, where a byte lies outside the
-    memory map, Refused(IMAGE_OUTSIDE_MEMORY).
+    `merge_gap` are filled. With `sha256` (hex) the very bytes that are parsed must have that
+    digest. Raises Refused: IMAGE_UNREADABLE, TARGET_HASH_MISMATCH, or IMAGE_OUTSIDE_MEMORY where a
+    byte lies outside the memory map.
     """
     try:
         with path.open("rb") as file:
@@ -57,6 +59,8 @@ def load_image(path: Path, profile: ControllerProfile) -> Image:
         raise Refused(Code.IMAGE_UNREADABLE, f"{path.name}: empty")
     if len(content) > MAX_FILE:
         raise Refused(Code.IMAGE_UNREADABLE, f"{path.name}: more than {MAX_FILE} bytes")
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise Refused(Code.TARGET_HASH_MISMATCH, f"{path.name}: not the bytes that were signed")
     image = Image(tuple(_merged(_parse(path.name, content, profile), profile)))
     if not image.segments:
         raise Refused(Code.IMAGE_UNREADABLE, f"{path.name}: holds no data")

@@ -1,0 +1,81 @@
+"""`vehicle-agent`: the embedded engineer's and the service manager's front door."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from vehicle_agent import __version__
+from vehicle_agent.refusals import Refused
+
+_DEFAULT_CONFIG = Path("/etc/vehicle-agent/agent.toml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Exit 0: done; 1: refused (the code stands on stderr); 2: wrong usage."""
+    options = _parser().parse_args(argv)
+    try:
+        return int(options.run(options))
+    except Refused as refused:
+        sys.stderr.write(f"vehicle-agent: {refused}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vehicle-agent", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, what: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=what, description=what)
+        made.add_argument(
+            "--config", type=Path, default=_DEFAULT_CONFIG, help=f"default: {_DEFAULT_CONFIG}"
+        )
+        return made
+
+    run = command("run", "run the daemon until SIGTERM")
+    run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    run.set_defaults(run=_run)
+    doctor = command("doctor", "check configuration and every outside part, say what to do")
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.set_defaults(run=_doctor)
+    status = command("status", "show the current update of the running agent")
+    status.add_argument("--json", action="store_true", help="one JSON object")
+    status.set_defaults(run=_ask, command="status")
+    park = command("park", "show the park conditions and what each still needs")
+    park.add_argument("--json", action="store_true", help="one JSON object")
+    park.set_defaults(run=_ask, command="park")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vehicle_agent import daemon
+    from vehicle_agent.config import load_config
+
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    asyncio.run(daemon.run(load_config(options.config)))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from vehicle_agent.doctor import main as examine
+
+    return examine(options.config, as_json=options.json)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from vehicle_agent.config import load_config
+    from vehicle_agent.console.client import ask
+
+    prefix = "@json " if options.json else ""
+    print(ask(load_config(options.config).console_socket, prefix + options.command))
+    return 0

@@ -1,0 +1,248 @@
+"""What is done in each state of an update: one coroutine a state, which ends with the next event.
+
+Every step may be cancelled at any await and begun again from the journal's update alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from vehicle_agent import campaign, consent
+from vehicle_agent.download import Downloader
+from vehicle_agent.flashing.programmer import Identification, Progress
+from vehicle_agent.identity import VehicleIdentity
+from vehicle_agent.installation import Installation
+from vehicle_agent.journal import Journal
+from vehicle_agent.refusals import Code, Refusal, Refused
+from vehicle_agent.release import Release
+from vehicle_agent.reports import consent_request
+from vehicle_agent.trust.verifier import Verifier
+from vehicle_agent.update import Event, Kind, State, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The rooms that the steps use, as the daemon has built them."""
+
+    identity: VehicleIdentity
+    languages: tuple[str, ...]
+    journal: Journal
+    verifier: Verifier
+    downloader: Downloader
+    installations: Mapping[str, Installation]
+    hmi_key: consent.PublicKey
+    images: Path
+    now: Callable[[], Awaitable[datetime]]
+    """Trusted wall time; waits for an attestation, raises NO_TRUSTED_TIME."""
+
+
+class Steps:
+    """Carries out the step of a state. `answers` receives consent answers as they come in."""
+
+    def __init__(
+        self, parts: Parts, on_progress: Callable[[Progress | None], None] = lambda _: None
+    ) -> None:
+        """`on_progress` hears how far a step is, and None when a step begins."""
+        self._parts = parts
+        self._on_progress = on_progress
+        self._answers: asyncio.Queue[consent.Answer] = asyncio.Queue()
+        self._steps: dict[State, Callable[[Update], Awaitable[Event]]] = {
+            State.NOTICED: self._verify,
+            State.VERIFIED: self._start_download,
+            State.DOWNLOADING: self._download,
+            State.READY: self._ask,
+            State.APPROVED: self._await_start,
+            State.INSTALLING: self._install,
+            State.ACTIVATING: self._activate,
+            State.PROBATION: self._watch,
+            State.ROLLING_BACK: self._roll_back,
+            State.RECOVERY_REQUIRED: self._recover,
+        }
+
+    async def run(self, update: Update) -> Event:
+        """Do what `update.state` asks for and return what came of it.
+
+        Raises `Refused` for every no, which the caller turns into an event.
+        """
+        self._on_progress(None)
+        return await self._steps[update.state](update)
+
+    async def old_software_runs(self, update: Update) -> bool:
+        """Tell whether the controller itself answers with the software from before (parked car)."""
+        if not update.writes_started:
+            return True
+        try:
+            async with asyncio.timeout(_PROOF_S):
+                found = await self._installation(update).identify()
+        except (Refused, TimeoutError):
+            return False
+        return found.software_version == update.software_before and not found.trial
+
+    async def _verify(self, update: Update) -> Event:
+        release = await self._verified(update, installed=None)
+        if await self._parts.journal.denied(release.manifest_sha256):
+            raise Refused(Code.CONSENT_DENIED, "the driver has refused this release before")
+        return Event(kind=Kind.VERIFIED, release=release)
+
+    async def verify_candidate(self, update: Update) -> Release:
+        """Verify a notice that would displace a running update, without touching that one."""
+        return await self._verified(update, installed=None)
+
+    async def _verified(self, update: Update, installed: str | None) -> Release:
+        parts = self._parts
+        await parts.now()
+        release = await parts.verifier.verify(
+            update.component, update.version, update.director_url, update.image_url
+        )
+        campaign.check(
+            release,
+            parts.identity,
+            installed_version=installed,
+            languages=parts.languages,
+            profile_sha256=self._installation(update).profile.sha256,
+        )
+        return release
+
+    async def _start_download(self, _update: Update) -> Event:
+        return Event(kind=Kind.DOWNLOAD_STARTED)
+
+    async def _download(self, update: Update) -> Event:
+        await self._image(update)
+        return Event(kind=Kind.DOWNLOADED)
+
+    async def _image(self, update: Update) -> Path:
+        """Return the image on disk, hashed this very moment; fetched where it is not there."""
+        release = _release(update)
+        path = self._parts.images / f"{release.sha256}.image"
+        return await self._parts.downloader.image(
+            release.image_url,
+            release.length,
+            release.sha256,
+            path,
+            lambda done, total: self._on_progress(Progress("download", done, total)),
+        )
+
+    async def _ask(self, update: Update) -> Event:
+        if update.challenge is None:
+            while not self._answers.empty():
+                self._answers.get_nowait()
+            return Event(kind=Kind.CONSENT_ASKED, challenge=secrets.token_hex(16))
+        answer = await self._answers.get()
+        if answer.status == "DENIED":
+            said_no = Refusal(Code.CONSENT_DENIED, f"answered in {answer.locale}")
+            return Event(kind=Kind.DENIED, refusal=said_no)
+        if answer.status == "POSTPONED":
+            return Event(kind=Kind.POSTPONED, not_before=answer.not_before)
+        return Event(kind=Kind.APPROVED)
+
+    def answer(self, update: Update, payload: bytes) -> None:
+        """Take an answer of the driver's display to the question of `update` (state ready).
+
+        Raises `Refused(CONSENT_INVALID)` for one that is not signed by this car's display, or not
+        for exactly this question.
+        """
+        answer = consent.check_answer(payload, consent_request(update), self._parts.hmi_key)
+        self._answers.put_nowait(answer)
+
+    async def _await_start(self, update: Update) -> Event:
+        await self._await_time(update.not_before)
+        fresh = await self._verified(update, installed=None)
+        if fresh.manifest_sha256 != _release(update).manifest_sha256:
+            raise Refused(Code.CONSENT_INVALID, "the release has changed since the driver agreed")
+        image = await self._image(update)
+        installation = self._installation(update)
+        found = await installation.identify()
+        campaign.check(
+            fresh,
+            self._parts.identity,
+            installed_version=found.software_version,
+            languages=self._parts.languages,
+            profile_sha256=installation.profile.sha256,
+        )
+        await installation.check_image(fresh, image)
+        return Event(kind=Kind.START_GRANTED, software=found.software_version)
+
+    async def _await_time(self, not_before: str | None) -> None:
+        if not_before is None:
+            return
+        earliest = datetime.fromisoformat(not_before)
+        left = (earliest - await self._parts.now()).total_seconds()
+        if left > 0:
+            await asyncio.sleep(left)
+
+    async def _install(self, update: Update) -> Event:
+        image = await self._image(update)
+        await self._installation(update).install(_release(update), image, self._on_progress)
+        return Event(kind=Kind.INSTALLED)
+
+    async def _activate(self, update: Update) -> Event:
+        release = _release(update)
+        found = await self._installation(update).activate(release, await self._image(update))
+        return _after_restart(update, found)
+
+    async def _watch(self, update: Update) -> Event:
+        release = _release(update)
+        await asyncio.sleep(release.facts.soak.minutes * 60)
+        image = await self._image(update)
+        found, health = await self._installation(update).check_health(release, image)
+        event = _after_restart(update, found)
+        if event.kind is not Kind.ACTIVATED:
+            return event
+        if not health.self_test_passed or health.dtcs:
+            faults = ", ".join(health.dtcs) or "no fault code"
+            raise Refused(Code.PROBATION_FAILED, f"self-test or fault memory: {faults}")
+        await self._installation(update).confirm()
+        return Event(
+            kind=Kind.PROBATION_PASSED, software=found.software_version, rxswin=found.rxswin
+        )
+
+    async def _roll_back(self, update: Update) -> Event:
+        found = await self._installation(update).roll_back(_release(update))
+        if found.software_version != update.software_before:
+            raise Refused(
+                Code.READBACK_MISMATCH,
+                f"after the rollback the controller answers {found.software_version!r}, "
+                f"before the update {update.software_before!r}",
+            )
+        return Event(kind=Kind.ROLLED_BACK, software=found.software_version, rxswin=found.rxswin)
+
+    async def _recover(self, update: Update) -> Event:
+        """The way out of recovery: ask the controller what it runs, however long it takes."""
+        return _after_restart(update, await self._installation(update).identify())
+
+    def _installation(self, update: Update) -> Installation:
+        return self._parts.installations[update.component]
+
+    def working_on_controller(self, update: Update) -> bool:
+        """Tell whether a conversation with the controller is going on that must not be cut."""
+        installation = self._parts.installations.get(update.component)
+        return installation is not None and installation.talking
+
+
+_PROOF_S = 30.0
+
+
+def _release(update: Update) -> Release:
+    if update.release is None:
+        raise Refused(Code.INTERNAL_ERROR, f"update in state {update.state} without a release")
+    return update.release
+
+
+def _after_restart(update: Update, found: Identification) -> Event:
+    """Decide by the controller's own answer which software runs now."""
+    release = _release(update)
+    if found.software_version == release.facts.version:
+        kind = Kind.ACTIVATED
+    elif found.software_version == update.software_before:
+        kind = Kind.FELL_BACK
+    else:
+        raise Refused(
+            Code.READBACK_MISMATCH,
+            f"F189 answers {found.software_version!r}, wanted {release.facts.version!r}",
+        )
+    return Event(kind=kind, software=found.software_version, rxswin=found.rxswin)
