@@ -1,13 +1,41 @@
-"""Configuration of the backend (TOML), and the release that it describes."""
+"""Configuration of the backend (TOML), and the release that it describes.
+
+folder = "build/maker"                  # keys, metadata, reports, what each car needs
+control = "build/maker.sock"
+vins = ["LXMA7000MBEV00001"]
+recall = "S2025M0149I"
+https_port = 0                          # 0: a free one; `info` tells which
+[mqtt]
+host = "127.0.0.1"
+port = 1883
+version = 5                             # 4 is MQTT 3.1.1
+[ecu]
+serial = "ADAS-0001"
+hardware_id = "ADAS-HW-3"
+[release]
+image = "build/adas-2.4.0.bin"
+version = "2.4.0"
+counter = 24
+base_versions = ["2.3.1"]
+profile_sha256 = "…64 hex digits…"
+rxswin_before = "…"
+rxswin_after = "…"
+memory_check_expected = "00…"           # status record of routine 0202, in hex
+soak_minutes = 30
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 
+from hil_rig.backend.campaign import RECALLS
 from hil_rig.backend.mqtt_link import MqttConfig
 from hil_rig.backend.release import ImageRelease
+
+_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}")
 
 
 class EcuConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +80,16 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     release: ReleaseConfig
     recall: str = "S2025M0149I"
     https_port: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a recall or VIN that cannot be."""
+        if self.recall not in RECALLS:
+            raise ValueError(f"recall {self.recall!r}; one of {', '.join(RECALLS)}")
+        if not self.vins:
+            raise ValueError("vins is empty; at least one car is needed")
+        for vin in self.vins:
+            if not _VIN.fullmatch(vin):
+                raise ValueError(f"vins has {vin!r}; 17 letters (no I, O, Q) and digits are needed")
 
 
 def release_of(config: BackendConfig) -> ImageRelease:

@@ -17,7 +17,6 @@ from hil_rig.backend.faults import Fault, Kind
 from hil_rig.backend.image_server import ImageServer
 from hil_rig.backend.ledger import REPORTS, Ledger
 from hil_rig.backend.maker import Maker, director_url, image_url, provision_car
-from hil_rig.backend.process import ConfigError
 from hil_rig.backend.release import add_image, assign
 from hil_rig.backend.repository import Repository
 from hil_rig.backend.tamper import TAMPERS
@@ -28,10 +27,6 @@ class Backend:
     """Everything at the maker's; `open` before use, `close` at the end, in a running loop."""
 
     def __init__(self, config: BackendConfig) -> None:
-        if config.recall not in RECALLS:
-            raise ConfigError(f"recall: {config.recall!r}; one of {', '.join(RECALLS)}")
-        if not config.vins:
-            raise ConfigError("vins: empty; at least one car is needed")
         self._config = config
         self._recall = RECALLS[config.recall]
         self._release = release_of(config)

@@ -44,6 +44,32 @@ def _part(name, config):
         process.stdout.close()
 
 
+def _write_backend_config(config, folder, *, port, version):
+    (folder / "adas-2.4.0.bin").write_bytes(IMAGE)
+    config.write_text(
+        f"""
+        folder = "{folder}/maker"
+        control = "{folder}/backend.sock"
+        vins = ["{VIN}"]
+        [mqtt]
+        port = {port}
+        version = {version}
+        [ecu]
+        serial = "ADAS-0001"
+        hardware_id = "ADAS-HW-3"
+        [release]
+        image = "{folder}/adas-2.4.0.bin"
+        version = "2.4.0"
+        counter = 24
+        base_versions = ["2.3.1"]
+        profile_sha256 = "{"ab" * 32}"
+        rxswin_before = "R156 1.0"
+        rxswin_after = "R156 1.1"
+        memory_check_expected = "00"
+        """
+    )
+
+
 class _Maker:
     """A running backend and what a car needs to talk to it."""
 
@@ -52,29 +78,7 @@ class _Maker:
         self.socket = folder / "backend.sock"
         self.car = folder / "maker" / "cars" / VIN
         self.config = folder / "backend.toml"
-        (folder / "adas-2.4.0.bin").write_bytes(IMAGE)
-        self.config.write_text(
-            f"""
-            folder = "{folder}/maker"
-            control = "{self.socket}"
-            vins = ["{VIN}"]
-            [mqtt]
-            port = {broker.port}
-            version = {broker.version}
-            [ecu]
-            serial = "ADAS-0001"
-            hardware_id = "ADAS-HW-3"
-            [release]
-            image = "{folder}/adas-2.4.0.bin"
-            version = "2.4.0"
-            counter = 24
-            base_versions = ["2.3.1"]
-            profile_sha256 = "{"ab" * 32}"
-            rxswin_before = "R156 1.0"
-            rxswin_after = "R156 1.1"
-            memory_check_expected = "00"
-            """
-        )
+        _write_backend_config(self.config, folder, port=broker.port, version=broker.version)
 
     def ask(self, do, **arguments):
         return control.call(self.socket, do, **arguments)
@@ -162,8 +166,8 @@ async def test_notice_leads_to_metadata_and_image_that_verify(maker, car):
 
 @pytest.mark.requirement("A1")
 async def test_raw_notice_is_sent_as_it_is(maker, car):
-    await asyncio.to_thread(maker.ask, "notice", raw="{not json", size=100_000)
-    assert await car.receive("desiredstate") == b"{not json".ljust(100_000)
+    await asyncio.to_thread(maker.ask, "notice", raw="{not json", size=10_000_000)
+    assert await car.receive("desiredstate") == b"{not json".ljust(10_000_000)
 
 
 async def test_time_is_attested_for_the_nonce_by_the_key_in_the_car(maker, car):
@@ -309,5 +313,25 @@ def test_bad_configuration_is_one_clear_line(tmp_path, part, content, told):
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "part.toml" in ended.stderr
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [((VIN, "TOO-SHORT"), "TOO-SHORT"), (("[mqtt]", 'recall = "S1"\n[mqtt]'), "S2025M0149I")],
+)
+def test_impossible_car_or_recall_is_one_clear_line(tmp_path, change, told):
+    config = tmp_path / "backend.toml"
+    _write_backend_config(config, tmp_path, port=1, version=5)
+    config.write_text(config.read_text().replace(*change))
+    ended = subprocess.run(
+        [sys.executable, "-c", PART, "backend", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
     assert told in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
