@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
 
 import pytest
 
@@ -17,11 +18,22 @@ KINDS = [
 ]
 
 
+@pytest.fixture
+def start():
+    """Starts brokers, and ends them whatever the test does."""
+    with ExitStack() as stack:
+
+        def start(folder, port=0, *, kind):
+            broker = Broker.start(folder, port, kind=kind)
+            stack.callback(broker.stop)
+            return broker
+
+        yield start
+
+
 @pytest.fixture(params=KINDS)
-def broker(request, tmp_path):
-    broker = Broker.start(tmp_path / "broker", kind=request.param)
-    yield broker
-    broker.stop()
+def broker(request, tmp_path, start):
+    return start(tmp_path / "broker", kind=request.param)
 
 
 def _link(broker, client_id, topics=(), on_message=lambda topic, payload: None):
@@ -61,8 +73,8 @@ async def test_clients_come_back_to_a_restarted_broker(broker):
 
 
 @pytest.mark.skipif(not find_mosquitto(), reason="mosquitto is not installed")
-async def test_mosquitto_keeps_undelivered_messages_over_a_restart(tmp_path):
-    broker = Broker.start(tmp_path, kind="mosquitto")
+async def test_mosquitto_keeps_undelivered_messages_over_a_restart(tmp_path, start):
+    broker = start(tmp_path, kind="mosquitto")
     arrived = asyncio.Queue()
     car = _link(broker, "car", ["to/car"])
     await car.open()
@@ -78,14 +90,12 @@ async def test_mosquitto_keeps_undelivered_messages_over_a_restart(tmp_path):
     await car.open()
     assert await arrived.get() == b"notice"
     await car.close()
-    broker.stop()
 
 
-def test_port_of_another_broker_is_refused(tmp_path):
-    taken = Broker.start(tmp_path / "first", kind="amqtt")
+def test_port_of_another_broker_is_refused(tmp_path, start):
+    taken = start(tmp_path / "first", kind="amqtt")
     with pytest.raises(BrokerFailed, match="taken"):
-        Broker.start(tmp_path / "second", taken.port, kind="amqtt")
-    taken.stop()
+        start(tmp_path / "second", taken.port, kind="amqtt")
 
 
 def test_broker_that_ends_at_once_names_its_log(tmp_path, monkeypatch):
