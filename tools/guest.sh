@@ -17,7 +17,12 @@ fail() {
 [ "$(uname -m)" = x86_64 ] || fail "user-mode-linux runs on x86 only, this is $(uname -m)"
 kernel=$(command -v linux.uml) || fail "no linux.uml; as root: apt-get install user-mode-linux"
 
-share=$(mktemp -d "${TMPDIR:-/tmp}/guest.XXXXXX")
+# The kernel's command line holds this path and knows no quotes; the folder's own may have spaces.
+case ${TMPDIR:-/tmp} in
+    /*[[:space:]]*) share=$(mktemp -d /tmp/guest.XXXXXX) ;;
+    *) share=$(mktemp -d "${TMPDIR:-/tmp}/guest.XXXXXX") ;;
+esac
+install -m 755 "$tools/guest-init.sh" "$share/init"
 pid=
 # Nothing that the guest started may outlive it. linux.uml makes a process group of its own.
 end() {
@@ -57,7 +62,7 @@ printf '%q ' "$@" >"$share/command"
 
 guest=(timeout --foreground --kill-after=1 "${GUEST_TIMEOUT:-3600}"
     "$kernel" rootfstype=hostfs rootflags=/ rw "mem=${GUEST_MEM:-2G}" quiet
-    "uml_dir=$share" umid=uml con=null con0=null,fd:2 "init=$tools/guest-init.sh" "guest_share=$share")
+    "uml_dir=$share" umid=uml con=null con0=null,fd:2 "init=$share/init" "guest_share=$share")
 
 status=0
 if [ -t 0 ] && [ -t 1 ]; then
