@@ -109,10 +109,10 @@ class Mailbox:
             await asyncio.wait({self._keeper})
             self._keeper = None
 
-    async def deliveries(self) -> AsyncIterator[Delivery]:
+    @property
+    def deliveries(self) -> AsyncIterator[Delivery]:
         """Messages in the order of their arrival, without end."""
-        while True:
-            yield await self._inbox.get()
+        return self._deliveries()
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1; returns when the broker has acknowledged.
@@ -149,6 +149,10 @@ class Mailbox:
                 await line.close()
             await asyncio.sleep(wait * (0.5 + self._jitter() / 2))
             wait = min(wait * 2, self._config.retry_most_s)
+
+    async def _deliveries(self) -> AsyncIterator[Delivery]:
+        while True:
+            yield await self._inbox.get()
 
     def _received(self, topic: str, payload: bytes, acknowledge: Callable[[], None]) -> None:
         topic = topic.removeprefix(self._prefix)

@@ -85,7 +85,7 @@ def release_for(
                 "image": _entry(described, image_custom),
             }
         ),
-        texts_sha256=digest(director_custom["campaign"]["texts"]),
+        texts_sha256=digest(msgspec.to_builtins(campaign.texts)),
         signed_by=signed_by,
     )
 
