@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hil_rig.wire.bits import Rates
-from hil_rig.wire.hub import LARGEST_QUEUE, Hub, HubError
+from hil_rig.wire.hub import LARGEST_QUEUE, Hub
+from hil_rig.wire.listening import HubError
 from hil_rig.wire.records import Statistics, WireProperties
 
 _SLOWEST, _FASTEST_NOMINAL, _FASTEST_DATA = 5_000, 1_000_000, 8_000_000

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import logging
 import os
 import select
 import socket
-import stat
 import time
 from pathlib import Path
 
 from hil_rig.wire.client import Client, ClientGone
 from hil_rig.wire.frame import Frame
+from hil_rig.wire.listening import listen
 from hil_rig.wire.medium import Medium, Transmission
 from hil_rig.wire.records import (
     RECORD,
@@ -47,10 +46,6 @@ _RECORDS_A_TURN = 2 * LARGEST_QUEUE
 _PR_SET_TIMERSLACK = 29
 
 
-class HubError(Exception):
-    """The hub cannot serve; the message is one line."""
-
-
 class Hub:
     """Serves one bus at the Unix socket `path`.
 
@@ -66,7 +61,7 @@ class Hub:
         self._guests: dict[int, socket.socket] = {}
         self._clients: dict[int, Client] = {}
         self._by_node: dict[int, Client] = {}
-        self._listener = _listen(path)
+        self._listener = listen(path)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
         self._inode = path.stat().st_ino
@@ -269,39 +264,6 @@ def _receive_join(guest: socket.socket) -> tuple[Record, socket.socket]:
         room = socket.socket(fileno=descriptors[0])
         given.pop_all()
     return record, room
-
-
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        _clear_stale(path)
-        listener.bind(str(path))
-        listener.listen(64)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise HubError(f"{path}: {reason}; choose another --socket") from error
-    except HubError:
-        listener.close()
-        raise
-    return listener
-
-
-def _clear_stale(path: Path) -> None:
-    """Remove the socket of a hub that is no more; raises HubError for anything else."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise HubError(f"{path}: is there and no socket; choose another --socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        probe.setblocking(False)
-        found = probe.connect_ex(str(path))
-    if found != errno.ECONNREFUSED:
-        raise HubError(f"{path}: something serves it already; stop that or choose another --socket")
-    path.unlink(missing_ok=True)
 
 
 def _sharpen_timers() -> None:
