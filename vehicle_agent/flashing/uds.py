@@ -67,6 +67,7 @@ class UdsClient:
                     break
                 if attempt < BUSY_REPEATS:
                     await asyncio.sleep(self._timing.busy_backoff_s * 2**attempt)
+            self._require(epoch)  # an answer that came with the abort opens no session
             if response.positive:
                 self._follow_session(request, response)
         return response
@@ -87,14 +88,17 @@ class UdsClient:
                 await keeper
         self._transport.close()
 
+    def _require(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            raise Refused(Code.BUS_UNAVAILABLE, "the conversation was aborted")
+
     async def _exchange(
         self, request: Request, epoch: int, *, functional: bool, once: bool
     ) -> Response:
         payload = request.get_payload()
         repeatable = payload[0] in _REPEATABLE or (payload[0] == 0x27 and payload[1] % 2 == 1)
         for _ in range(REPEATS + 1 if repeatable and not once else 1):
-            if epoch != self._epoch:
-                raise Refused(Code.BUS_UNAVAILABLE, "the conversation was aborted")
+            self._require(epoch)
             self._transport.discard()
             self._pending_until = None
             try:
