@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from http.client import HTTPException
 from io import FileIO
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, IncompleteRead, ProtocolError
 from urllib3.response import BaseHTTPResponse
 
 from vehicle_agent.durable import sync_folder
@@ -131,7 +131,7 @@ class Downloader:
         try:
             return thread.result()
         except _BROKEN as error:
-            why = line.why_cut or " ".join(str(error).split())[:160] or type(error).__name__
+            why = line.why_cut or str(error.args[0] if error.args else error)[:160]
             raise Refused(unavailable, f"{url[:160]}: {why}") from None
 
     def _open(self, line: _Line, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
@@ -228,7 +228,7 @@ class Downloader:
             part.begin(response.headers.get("ETag", ""))
         reported = there
         with part.append() as file:
-            while chunk := response.read1(_CHUNK):
+            for chunk in _body(response):
                 there += len(chunk)
                 line.moved += len(chunk)
                 if there > length:
@@ -379,6 +379,16 @@ def _start_of(response: BaseHTTPResponse, there: int, length: int, part: _Part) 
     if response.status == 416:
         part.remove()
     raise OSError(f"HTTP status {response.status}")
+
+
+def _body(response: BaseHTTPResponse) -> Iterator[bytes]:
+    """The body in pieces; one that ends before its time just ends, the caller counts."""
+    try:
+        while chunk := response.read1(_CHUNK):
+            yield chunk
+    except ProtocolError as error:
+        if not isinstance(error.__cause__, IncompleteRead):
+            raise
 
 
 def _write(file: FileIO, chunk: bytes) -> None:
