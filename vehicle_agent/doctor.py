@@ -257,8 +257,7 @@ async def _clock(config: Config, mailbox: Mailbox) -> Finding:
             nonce_bytes=secrets.token_bytes,
             max_age_s=config.trust.attestation_max_age_s,
         )
-        request = json.dumps(time_request(clock.ask())).encode()
-        await mailbox.publish(Topic.TIME_GET, request)
+        await mailbox.publish(Topic.TIME_GET, time_request(clock.ask()))
         async with asyncio.timeout(_ANSWER_S):
             async for delivery in mailbox.deliveries:
                 delivery.acknowledge()

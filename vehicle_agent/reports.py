@@ -157,10 +157,10 @@ class Reporter:
     def _envelope(self, topic: Topic, activity_id: str, payload: Mapping[str, Any]) -> Outgoing:
         return Outgoing(
             topic,
-            {
-                "activityId": activity_id,
-                "timestamp": self._now_ms(),
-                "messageId": str(uuid4()),
-                "payload": dict(payload),
-            },
+            messages.envelope(
+                payload,
+                activity_id=activity_id,
+                message_id=str(uuid4()),
+                timestamp_ms=self._now_ms(),
+            ),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from datetime import datetime
 
@@ -50,8 +49,8 @@ class Timekeeper:
         """Ask at once and then every hour; every few seconds while there is no answer."""
         while True:
             try:
-                request = json.dumps(time_request(self._clock.ask())).encode()
-                await self._mailbox.publish(Topic.TIME_GET, request)
+                await self._mailbox.connected.wait()
+                await self._mailbox.publish(Topic.TIME_GET, time_request(self._clock.ask()))
                 async with asyncio.timeout(_RETRY_S):
                     await self._attested.wait()
                 await asyncio.sleep(_REFRESH_S)

@@ -42,6 +42,7 @@ class Controller:
         """Open memory and bus; needs a running loop. Raises `ConfigError`, `MemoryDamaged`."""
         self._loop = asyncio.get_running_loop()
         self._config = config
+        self.lost = asyncio.Event()
         self._status = StatusFrame(config.status.dbc) if config.status is not None else None
         key = load_key(config.security.key_file) if config.security is not None else None
         self._memory = open_memory(config)
@@ -53,7 +54,7 @@ class Controller:
             self._on_request,
         )
         try:
-            self._link = CanLink(config.bus, self._transport.receive)
+            self._link = CanLink(config.bus, self._transport.receive, self.lost.set)
         except ConfigError:
             self._memory.close()
             raise
@@ -149,27 +150,36 @@ def open_memory(config: Config) -> Memory:
     return memory
 
 
-async def run(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; prints `ready` once requests are heard."""
+async def run(config: Config) -> bool:
+    """Serve until SIGTERM or SIGINT; prints `ready` once requests are heard.
+
+    False if it ended because the bus was lost.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     controller = Controller(config)
+    server = None
     try:
         if config.control_socket is not None:
-            await control.serve(config.control_socket, controller.handle)
+            server = await control.serve(config.control_socket, controller.handle)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await stop.wait()
+        ends = [asyncio.ensure_future(event.wait()) for event in (stop, controller.lost)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
     finally:
         controller.close()
-        if config.control_socket is not None:
+        if server is not None and config.control_socket is not None:
+            server.close()
             config.control_socket.unlink(missing_ok=True)
+    return not controller.lost.is_set()
 
 
 def main(argv: list[str]) -> int:
-    """Exit 0 after a signal, 2 with one line on stderr for a configuration that cannot be used."""
+    """Exit 0 after a signal, 1 if the bus was lost, 2 for a configuration that cannot be used."""
     parser = argparse.ArgumentParser(
         prog="hil-rig controller",
         description=__doc__,
@@ -185,8 +195,8 @@ def main(argv: list[str]) -> int:
     if not options.verbose:
         logging.getLogger("isotp").setLevel(logging.ERROR)
     try:
-        asyncio.run(run(load(options.config)))
-    except (ConfigError, MemoryDamaged) as error:
+        served = asyncio.run(run(load(options.config)))
+    except (ConfigError, MemoryDamaged, OSError) as error:
         sys.stderr.write(f"hil-rig controller: {error}\n")
         return 2
-    return 0
+    return 0 if served else 1

@@ -23,16 +23,25 @@ _log = logging.getLogger(__name__)
 _DRAIN = 64
 _RETRY_S = 0.001
 _GIVE_UP_S = 2.0
+_LOOK_AGAIN_S = 0.5
+_LOST_AFTER = 10
 
 
 class CanLink:
     """Frames in and out of one bus; frames out keep their order and wait for room."""
 
-    def __init__(self, config: Bus, on_frame: Callable[[can.Message], None]) -> None:
-        """Join the bus; needs a running loop. Raises `ConfigError` if it cannot be joined."""
+    def __init__(
+        self, config: Bus, on_frame: Callable[[can.Message], None], on_lost: Callable[[], None]
+    ) -> None:
+        """Join the bus; needs a running loop. Raises `ConfigError` if it cannot be joined.
+
+        `on_lost` is called when the bus has been failing for five seconds.
+        """
         self._loop = asyncio.get_running_loop()
         self._fd = config.fd
         self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._failures = 0
         self._queue: deque[can.Message] = deque()
         self._retry: asyncio.TimerHandle | None = None
         self._stuck_since: float | None = None
@@ -59,7 +68,7 @@ class CanLink:
         except NotImplementedError:
             self._fileno = -1
         if self._fileno >= 0:
-            self._loop.add_reader(self._fileno, self._drain)
+            self._listen()
         else:
             self._reader = threading.Thread(target=self._read_blocking, daemon=True)
             self._reader.start()
@@ -121,13 +130,27 @@ class CanLink:
             try:
                 message = self._bus.recv(0)
             except can.CanOperationError as error:
-                _log.error("bus is gone: %s", error)
-                self._loop.remove_reader(self._fileno)
-                self._fileno = -1
+                self._look_again(error)
                 return
+            self._failures = 0
             if message is None:
                 return
             self._take(message)
+
+    def _look_again(self, error: can.CanOperationError) -> None:
+        """An interface may be down for a while: listen again a little later."""
+        self._loop.remove_reader(self._fileno)
+        self._failures += 1
+        if self._failures == 1:
+            _log.warning("bus fails: %s", error)
+        if self._failures >= _LOST_AFTER:
+            self._on_lost()
+        else:
+            self._loop.call_later(_LOOK_AGAIN_S, self._listen)
+
+    def _listen(self) -> None:
+        if not self._closed.is_set():
+            self._loop.add_reader(self._fileno, self._drain)
 
     def _read_blocking(self) -> None:
         while not self._closed.is_set():

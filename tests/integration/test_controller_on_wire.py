@@ -140,6 +140,14 @@ def test_the_status_frame_keeps_its_cycle(rig):
     assert frames[-1].timestamp - frames[0].timestamp == pytest.approx(0.7, abs=0.05)
 
 
+def test_a_controller_whose_bus_is_gone_ends(tmp_path):
+    path = configuration(tmp_path, fd=False)
+    with part("wire", "--socket", str(tmp_path / "hub.sock")) as wire:
+        with part("controller", "--config", str(path)) as process:
+            wire.terminate()
+            assert process.wait(30) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

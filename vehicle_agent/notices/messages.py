@@ -139,22 +139,19 @@ def salvage_activity_id(payload: bytes) -> str | None:
 
 
 def envelope(
-    payload: Mapping[str, Any], *, activity_id: str, message_id: str, seq: int, timestamp_ms: int
-) -> bytes:
-    """A message as it is published.
+    payload: Mapping[str, Any], *, activity_id: str, message_id: str, timestamp_ms: int
+) -> dict[str, Any]:
+    """A message as it is published; the journal adds `seq` to what it queues.
 
-    `message_id` (UUID) and `seq` (counts up) let the backend count it once; `timestamp_ms` is
-    wall time in milliseconds since 1970.
+    `message_id` (UUID) lets the backend count it once; `timestamp_ms` is wall time in milliseconds
+    since 1970, 0 where none is trusted.
     """
-    return msgspec.json.encode(
-        {
-            "activityId": activity_id,
-            "timestamp": timestamp_ms,
-            "messageId": message_id,
-            "seq": seq,
-            "payload": payload,
-        }
-    )
+    return {
+        "activityId": activity_id,
+        "timestamp": timestamp_ms,
+        "messageId": message_id,
+        "payload": dict(payload),
+    }
 
 
 def feedback(
@@ -208,9 +205,10 @@ def current_state(nodes: Sequence[SoftwareNode]) -> dict[str, Any]:
     }
 
 
-def time_request(nonce: str) -> dict[str, Any]:
-    """Payload of `time/get`; `nonce` in hex."""
-    return {"nonce": nonce}
+def time_request(nonce: str) -> bytes:
+    """The message `time/get`; `nonce` in hex. It is no report and has no `seq`."""
+    message = envelope({"nonce": nonce}, activity_id="", message_id=nonce, timestamp_ms=0)
+    return msgspec.json.encode(message)
 
 
 def _config_value(config: Mapping[str, str], key: str) -> str:
