@@ -142,10 +142,12 @@ def test_the_status_frame_keeps_its_cycle(rig):
 
 def test_a_controller_whose_bus_is_gone_ends(tmp_path):
     path = configuration(tmp_path, fd=False)
-    with part("wire", "--socket", str(tmp_path / "hub.sock")) as wire:
-        with part("controller", "--config", str(path)) as process:
-            wire.terminate()
-            assert process.wait(30) == 1
+    with (
+        part("wire", "--socket", str(tmp_path / "hub.sock")) as wire,
+        part("controller", "--config", str(path)) as process,
+    ):
+        wire.terminate()
+        assert process.wait(30) == 1
 
 
 @pytest.mark.parametrize(
