@@ -32,7 +32,8 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     `version` 5 falls back to 3.1.1 (4 on the wire) where the broker has no 5. `mode`: "autonomous"
     puts `vehicles/{vin}/` before each topic, "managed" nothing. `max_packet` bounds what is taken
-    in. Reconnecting waits from `retry_first_s` doubling up to `retry_most_s`. `ca`, `certificate`
+    in. A broker has `connack_s` to answer CONNECT (some that know only 3.1.1 keep silent to 5).
+    Reconnecting waits from `retry_first_s` doubling up to `retry_most_s`. `ca`, `certificate`
     and `key` (PEM files) switch to TLS 1.3.
     """
 
@@ -44,6 +45,7 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     max_packet: int = 262_144
     keepalive_s: int = 30
     session_expiry_s: int = 30 * 86_400
+    connack_s: float = 5.0
     retry_first_s: float = 0.5
     retry_most_s: float = 60.0
     ca: str | None = None
@@ -163,6 +165,40 @@ class VersionError(ConnectionError):
     """The broker was reached and did not take a CONNECT of this protocol version."""
 
 
+class _Client(paho.Client):
+    """The library's client for one connection; tells when its thread ends, whatever ended it."""
+
+    def __init__(
+        self,
+        on_end: Callable[[], None],
+        client_id: str,
+        *,
+        clean_session: bool | None,
+        protocol: MQTTProtocolVersion,
+    ) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=clean_session,
+            protocol=protocol,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self._on_end = on_end
+
+    def loop_forever(
+        self, timeout: float = 1.0, retry_first_connection: bool = False
+    ) -> MQTTErrorCode:
+        """The body of the thread. A packet that the library cannot read ends the connection."""
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:
+            _log.warning("the broker sent what is no MQTT: %s", type(error).__name__)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        finally:
+            self._on_end()
+
+
 class _Line:
     """One connection, from CONNECT to its loss."""
 
@@ -182,13 +218,11 @@ class _Line:
         self._waiting: dict[tuple[str, int], asyncio.Future[list[ReasonCode]]] = {}
         five = version == 5
         self._five = five
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = _Client(
+            lambda: self._hand_over(self._lose),
             client_id,
             clean_session=None if five else False,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
         )
         if tls is not None:
             self._client.tls_set_context(tls)
@@ -202,8 +236,10 @@ class _Line:
         """Connect and wait for CONNACK; raises OSError, VersionError."""
         await asyncio.to_thread(self._connect)
         self._client.loop_start()
-        async with asyncio.timeout(self._config.keepalive_s):
-            reason = await self._connack
+        await asyncio.wait({self._connack}, timeout=self._config.connack_s)
+        if not self._connack.done():
+            raise VersionError("no answer to CONNECT")
+        reason = self._connack.result()
         if reason.value in (1, _UNSUPPORTED_VERSION):
             raise VersionError(str(reason))
         if reason.is_failure:
@@ -263,7 +299,7 @@ class _Line:
         self.lost.set()
         if not self._connack.done():
             self._connack.set_exception(VersionError("closed without an answer to CONNECT"))
-        self._connack.exception()
+            self._connack.exception()
         for waiter in self._waiting.values():
             if not waiter.done():
                 waiter.set_exception(ConnectionError("the connection was lost"))
@@ -274,6 +310,10 @@ class _Line:
                 self._client.ack(mid, 1)
 
         return acknowledge
+
+    def _answered(self, reason: ReasonCode) -> None:
+        if not self._connack.done():
+            self._connack.set_result(reason)
 
     def _settle(self, key: tuple[str, int], reasons: list[ReasonCode]) -> None:
         waiter = self._waiting.get(key)
@@ -290,7 +330,7 @@ class _Line:
     def _on_connect(
         self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
     ) -> None:
-        self._hand_over(self._connack.set_result, reason)
+        self._hand_over(self._answered, reason)
 
     def _on_disconnect(self, *_arguments: Any) -> None:
         self._hand_over(self._lose)
