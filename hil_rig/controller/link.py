@@ -160,5 +160,5 @@ class CanLink:
                     self._loop.call_soon_threadsafe(self._take, message)
 
     def _take(self, message: can.Message) -> None:
-        if not message.is_error_frame and not message.is_remote_frame and message.is_rx:
+        if not message.is_error_frame and not message.is_remote_frame:
             self._on_frame(message)
