@@ -149,6 +149,15 @@ def test_floors_only_rise_and_hold_over_a_restart(tmp_path):
     assert (again.get("a"), again.get("b")) == (5, 1)
 
 
+def test_floor_that_another_process_has_raised_stays_raised(tmp_path):
+    ours, theirs = (FileMonotonicStore(tmp_path / "floors.json") for _ in range(2))
+    theirs.raise_to("time_s", 9)
+    assert ours.raise_to("time_s", 7) == 9
+    ours.raise_to("report_counter", 1)
+    again = FileMonotonicStore(tmp_path / "floors.json")
+    assert (again.get("time_s"), again.get("report_counter")) == (9, 1)
+
+
 @pytest.mark.parametrize("damage", ["", "{}", '{"floors": {"a": 1}, "sha256": "00"}', None])
 @pytest.mark.parametrize("copy", ["floors.json", "floors.json.copy"])
 def test_damaged_copy_of_the_floors_lowers_nothing(tmp_path, copy, damage):

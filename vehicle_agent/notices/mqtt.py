@@ -33,8 +33,7 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     `version` 5 falls back to 3.1.1 (4 on the wire) where the broker has no 5. `mode`: "autonomous"
     puts `vehicles/{vin}/` before each topic, "managed" nothing. `max_packet` bounds what is taken
     in. A broker has `connack_s` to answer CONNECT (some that know only 3.1.1 keep silent to 5).
-    Reconnecting waits from `retry_first_s` doubling up to `retry_most_s`. `ca`, `certificate`
-    and `key` (PEM files) switch to TLS 1.3.
+    Reconnecting waits from `retry_first_s` doubling up to `retry_most_s`.
     """
 
     host: str = "localhost"
@@ -48,9 +47,6 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     connack_s: float = 5.0
     retry_first_s: float = 0.5
     retry_most_s: float = 60.0
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
 
     def prefix(self, vin: str) -> str:
         """What stands before each topic."""
@@ -81,7 +77,10 @@ class Mailbox:
         jitter: Callable[[], float],
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`topics` (without prefix) are subscribed to; `jitter()` is random, from 0 to 1."""
+        """`topics` (without prefix) are subscribed to; `jitter()` is random, from 0 to 1.
+
+        With `tls` the broker is spoken to over TLS.
+        """
         self._config = config
         self._client_id = config.client_id or f"vehicle-agent-{vin}"
         self._prefix = config.prefix(vin)

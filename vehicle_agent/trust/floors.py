@@ -38,32 +38,41 @@ class FileMonotonicStore:
         """`path` is the first copy, `<path>.copy` the second."""
         self._paths = (path, path.with_name(f"{path.name}.copy"))
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        present = [copy for copy in self._paths if copy.exists()]
-        readable = [values for copy in present if (values := _read(copy)) is not None]
-        if present and not readable:
-            raise Refused(
-                Code.JOURNAL_DAMAGED, f"{path}: both copies of the trust floors are unreadable"
-            )
         self._values: dict[str, int] = {}
-        for values in readable:
-            for name, value in values.items():
-                self._values[name] = max(value, self._values.get(name, 0))
+        self._take_what_is_there()
 
     def get(self, name: str) -> int:
         """The number under `name`; 0 if it was never raised."""
         return self._values.get(name, 0)
 
     def raise_to(self, name: str, value: int) -> int:
-        """Raise `name` to at least `value`; on return it is on the disk. Raises OSError."""
-        known = self.get(name)
-        if value <= known:
-            return known
+        """Raise `name` to at least `value`; on return it is on the disk. Raises OSError.
+
+        What another process (`vehicle-agent doctor`) has raised meanwhile stays raised.
+        """
+        if value <= self.get(name):
+            return self.get(name)
+        self._take_what_is_there()
+        if value <= self.get(name):
+            return self.get(name)
         values = {**self._values, name: value}
         content = json.dumps({"floors": values, "sha256": digest(values)}, sort_keys=True).encode()
         for path in self._paths:
             write_durably(path, content)
         self._values = values
         return value
+
+    def _take_what_is_there(self) -> None:
+        present = [copy for copy in self._paths if copy.exists()]
+        readable = [values for copy in present if (values := _read(copy)) is not None]
+        if present and not readable:
+            raise Refused(
+                Code.JOURNAL_DAMAGED,
+                f"{self._paths[0]}: both copies of the trust floors are unreadable",
+            )
+        for values in readable:
+            for name, value in values.items():
+                self._values[name] = max(value, self._values.get(name, 0))
 
 
 def _read(path: Path) -> dict[str, int] | None:
