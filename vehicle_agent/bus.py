@@ -87,7 +87,14 @@ class CanPort:
                 ignore_config=True,
                 **config.options,  # type: ignore[arg-type]
             )
-        except (can.CanError, OSError, ValueError, TypeError, ImportError) as error:
+        except (
+            can.CanError,
+            NotImplementedError,
+            OSError,
+            ValueError,
+            TypeError,
+            ImportError,
+        ) as error:
             raise Refused(Code.BUS_UNAVAILABLE, f"{where}: {error}") from error
         try:
             descriptor = bus.fileno()

@@ -18,6 +18,7 @@ ENTRY_POINTS = "vehicle_agent.security"
 """Entry point group: name → callable(key_file: Path | None) → SecurityProvider."""
 
 _KEY_LENGTH = 16
+_MAX_KEY_FILE = 4096
 
 
 class SecurityProvider(Protocol):
@@ -82,7 +83,7 @@ def _read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise Refused(Code.CONFIG_INVALID, f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Refused(Code.CONFIG_INVALID, f"{path}: not a regular file")
@@ -92,4 +93,6 @@ def _read_private(path: Path) -> bytes:
                 f"{path}: mode {stat.S_IMODE(status.st_mode):04o} lets others read a key; "
                 "allowed is 0600 or 0400",
             )
-        return file.read(4096)
+        return os.read(descriptor, _MAX_KEY_FILE)
+    finally:
+        os.close(descriptor)
