@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from hil_rig.controller.faults import Faults
 from hil_rig.controller.iso14229 import (
-    NEGATIVE_RESPONSE,
     POSITIVE_OFFSET,
     SUPPRESS_POSITIVE_RESPONSE,
     UNSAID_WHEN_FUNCTIONAL,
@@ -192,10 +191,3 @@ class Server:
             body = bytes((sub,)) + body[1:]
         answer = entry.action(body)
         return answer if isinstance(answer, bytes) else (yield from answer)
-
-
-def is_final(response: bytes) -> bool:
-    """Whether a response ends its request: all but 0x78 do."""
-    return response[:1] != bytes((NEGATIVE_RESPONSE,)) or response[2:] != bytes(
-        (Nrc.RESPONSE_PENDING,)
-    )

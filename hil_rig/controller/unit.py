@@ -157,8 +157,6 @@ class Unit:
     def _start_boot(self, now: float) -> None:
         self._server = None
         self._services = None
-        if self._security is not None:
-            self._security.relock()
         self._boot_at = now + self._config.timing.reset_s
 
     def _attempt_boot(self, now: float) -> list[bytes]:
