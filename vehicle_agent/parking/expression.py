@@ -14,28 +14,27 @@ from vehicle_agent.parking.ternary import Ternary
 from vehicle_agent.refusals import Code, Refused
 
 
-class Outcome(NamedTuple):
-    """What an expression says at an instant.
+class Description(NamedTuple):
+    """The values an expression saw, and why it is not TRUE (empty where it is)."""
 
-    `reading`: the values it saw; `reason`: why it is not TRUE, empty where it is; `expires_at`:
-    loop time at which it must be asked again even if no frame comes.
-    """
-
-    value: Ternary
     reading: str
     reason: str
-    expires_at: float
 
 
 class Node(Protocol):
-    """A bound expression."""
+    """A bound expression; `value` is that of the last `evaluate`."""
+
+    value: Ternary
 
     @property
     def wanted(self) -> str:
         """What would make it TRUE, in words."""
 
-    def evaluate(self, now: float) -> Outcome:
-        """Its outcome at `now`."""
+    def evaluate(self, now: float) -> float:
+        """Set `value`; the loop time at which to ask again even if no frame comes."""
+
+    def describe(self, now: float) -> Description:
+        """Put what `evaluate` found at `now` into words."""
 
 
 def bind(expression: Expression, sources: FrameSources, where: str) -> Node:
@@ -101,24 +100,31 @@ class _SignalTest:
         self._source = source
         self._alone = not source.frame.protected and not corroborated
         self._unit = source.signal.unit or ""
-        self._met = False
+        self.value = Ternary.UNKNOWN
         self._passes, self.wanted = self._compile(expression, where)
 
-    def evaluate(self, now: float) -> Outcome:
+    def evaluate(self, now: float) -> float:
+        """See `Node`."""
+        source = self._source
+        reading = source.read(now)
+        if reading.fault is not None or self._alone:
+            self.value = Ternary.UNKNOWN
+        else:
+            self.value = ternary.from_bool(self._passes(reading))
+        return source.expires_at if now < source.expires_at else math.inf
+
+    def describe(self, now: float) -> Description:
         """See `Node`."""
         reading = self._source.read(now)
         shown = f"{self._source.signal.name} {reading}"
-        if reading.label is None and reading.fault is None and self._unit:
-            shown += f" {self._unit}"
         if reading.fault is not None:
-            self._met = False
-            return Outcome(Ternary.UNKNOWN, shown, shown, reading.expires_at)
+            return Description(shown, shown)
+        if reading.label is None and self._unit:
+            shown += f" {self._unit}"
         if self._alone:
-            why = f"{shown}: unprotected, and no independent frame agrees"
-            return Outcome(Ternary.UNKNOWN, shown, why, reading.expires_at)
-        self._met = self._passes(reading)
-        why = "" if self._met else f"{shown}, wanted {self.wanted}"
-        return Outcome(ternary.from_bool(self._met), shown, why, reading.expires_at)
+            return Description(shown, f"{shown}: unprotected, and no independent frame agrees")
+        why = "" if self.value is Ternary.TRUE else f"{shown}, wanted {self.wanted}"
+        return Description(shown, why)
 
     def _compile(self, e: Expression, where: str) -> tuple[Callable[[Reading], bool], str]:
         name = self._source.signal.name
@@ -142,7 +148,7 @@ class _SignalTest:
         words += [f"< {high:g}"] if high < math.inf else []
 
         def within(reading: Reading) -> bool:
-            margin = 0.0 if self._met else e.hysteresis
+            margin = 0.0 if self.value is Ternary.TRUE else e.hysteresis
             return reading.label is None and low + margin <= reading.value < high - margin
 
         return within, f"{name} {' and '.join(words)} {self._unit}".rstrip()
@@ -160,38 +166,48 @@ class _Combination:
     def __init__(
         self, word: str, join: Callable[[Iterable[Ternary]], Ternary], parts: list[Node]
     ) -> None:
+        self.value = Ternary.UNKNOWN
         self._join = join
         self._parts = parts
         self._agree = word == "agree"
         joined = f" {'and' if self._agree else word} ".join(part.wanted for part in parts)
         self.wanted = f"({joined})" if len(parts) > 1 else joined
 
-    def evaluate(self, now: float) -> Outcome:
+    def evaluate(self, now: float) -> float:
         """See `Node`."""
-        outcomes = [part.evaluate(now) for part in self._parts]
-        value = self._join([outcome.value for outcome in outcomes])
-        reasons = [outcome.reason for outcome in outcomes if outcome.reason]
-        why = "" if value is Ternary.TRUE else "; ".join(reasons)
-        if self._agree and {o.value for o in outcomes} >= {Ternary.TRUE, Ternary.FALSE}:
+        expires_at = min([part.evaluate(now) for part in self._parts])
+        self.value = self._join([part.value for part in self._parts])
+        return expires_at
+
+    def describe(self, now: float) -> Description:
+        """See `Node`."""
+        parts = [part.describe(now) for part in self._parts]
+        reading = ", ".join(part.reading for part in parts)
+        if self.value is Ternary.TRUE:
+            return Description(reading, "")
+        why = "; ".join(part.reason for part in parts if part.reason)
+        if self._agree and {part.value for part in self._parts} >= {Ternary.TRUE, Ternary.FALSE}:
             why = f"sources disagree: {why}"
-        return Outcome(
-            value,
-            ", ".join(outcome.reading for outcome in outcomes),
-            why,
-            min(outcome.expires_at for outcome in outcomes),
-        )
+        return Description(reading, why)
 
 
 class _Negation:
     """The opposite of an expression; what is unknown stays unknown."""
 
     def __init__(self, part: Node) -> None:
+        self.value = Ternary.UNKNOWN
         self._part = part
         self.wanted = f"not ({part.wanted})"
 
-    def evaluate(self, now: float) -> Outcome:
+    def evaluate(self, now: float) -> float:
         """See `Node`."""
-        outcome = self._part.evaluate(now)
-        value = ternary.not_(outcome.value)
-        why = outcome.reason or f"{outcome.reading}, wanted {self.wanted}"
-        return outcome._replace(value=value, reason="" if value is Ternary.TRUE else why)
+        expires_at = self._part.evaluate(now)
+        self.value = ternary.not_(self._part.value)
+        return expires_at
+
+    def describe(self, now: float) -> Description:
+        """See `Node`."""
+        reading, why = self._part.describe(now)
+        if self.value is Ternary.TRUE:
+            return Description(reading, "")
+        return Description(reading, why or f"{reading}, wanted {self.wanted}")

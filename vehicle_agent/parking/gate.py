@@ -10,7 +10,7 @@ import msgspec
 from vehicle_agent.bus import Frame
 from vehicle_agent.parking import ternary
 from vehicle_agent.parking.database import SignalDatabase
-from vehicle_agent.parking.expression import Node, Outcome, bind
+from vehicle_agent.parking.expression import Node, bind
 from vehicle_agent.parking.park_config import ConditionConfig, ParkConfig, missing_roles, resolve
 from vehicle_agent.parking.signals import FrameSource, FrameSources
 from vehicle_agent.parking.ternary import Ternary
@@ -75,15 +75,13 @@ class _Condition:
         self.value = Ternary.UNKNOWN
         self.deadline = math.inf
         self._node = node
-        self._outcome = Outcome(Ternary.UNKNOWN, "", "nothing received yet", math.inf)
         self._met_since: float | None = None
         self._since: float | None = None
 
     def evaluate(self, now: float) -> None:
         """Ask the expression anew."""
-        outcome = self._node.evaluate(now)
-        value = outcome.value
-        self.deadline = outcome.expires_at
+        self.deadline = self._node.evaluate(now)
+        value = self._node.value
         if value is not Ternary.TRUE:
             self._met_since = None
         else:
@@ -92,24 +90,25 @@ class _Condition:
             held_at = self._met_since + self.config.hold_s
             if now < held_at:
                 value = Ternary.UNKNOWN
-                held = now - self._met_since
-                why = f"{outcome.reading}, true for {held:.1f} of {self.config.hold_s:g} s"
-                outcome = outcome._replace(reason=why)
                 self.deadline = min(self.deadline, held_at)
         if value is not self.value:
+            self.value = value
             self._since = now
-        self.value = value
-        self._outcome = outcome
 
-    def reading(self) -> ConditionReading:
-        """The condition as it was last evaluated."""
+    def reading(self, now: float) -> ConditionReading:
+        """The condition as it stands at `now`, in words."""
+        self.evaluate(now)
+        reading, reason = self._node.describe(now)
+        if self._met_since is not None and self.value is not Ternary.TRUE:
+            held = now - self._met_since
+            reason = f"{reading}, true for {held:.1f} of {self.config.hold_s:g} s"
         return ConditionReading(
             name=self.config.name,
             value=self.value,
-            reading=self._outcome.reading,
+            reading=reading,
             since=self._since,
             wanted=self._node.wanted,
-            reason=self._outcome.reason,
+            reason=reason,
             required=self.config.required,
         )
 
@@ -144,6 +143,7 @@ class Gate:
             source.key: (source, by_message[source.message.name]) for source in sources
         }
         self._deadline = math.inf
+        self._parked = Ternary.UNKNOWN
 
     def needs(self) -> dict[str, frozenset[tuple[int, bool]]]:
         """The ids (id, extended) that must be received, by bus."""
@@ -161,26 +161,20 @@ class Gate:
         self._advance(now)
         source, conditions = wanted
         if source.receive(frame.data, now):
-            for condition in conditions:
-                condition.evaluate(now)
-            self._deadline = min(condition.deadline for condition in self._conditions)
+            self._evaluate(conditions, now)
 
     def parked(self, now: float) -> Ternary:
         """The verdict without its reasons."""
         self._advance(now)
-        value = ternary.all_(condition.value for condition in self._required)
-        return ternary.all_((value, Ternary.UNKNOWN)) if self._missing else value
+        return self._parked
 
     def verdict(self, now: float) -> Verdict:
         """What can be said at `now`, with every condition's reading."""
-        parked = self.parked(now)
-        for condition in self._conditions:
-            condition.evaluate(now)
         return Verdict(
-            parked=parked,
+            parked=self.parked(now),
             complete=not self._missing,
             missing=self._missing,
-            conditions=tuple(condition.reading() for condition in self._conditions),
+            conditions=tuple(condition.reading(now) for condition in self._conditions),
         )
 
     def next_deadline(self, now: float) -> float | None:
@@ -189,13 +183,21 @@ class Gate:
         return None if self._deadline == math.inf else self._deadline
 
     def _advance(self, now: float) -> None:
-        """Let time pass: what went stale or was held long enough by `now`."""
-        if now < self._deadline:
-            return
-        for condition in self._conditions:
-            if now >= condition.deadline:
-                condition.evaluate(now)
-        self._deadline = min((c.deadline for c in self._conditions), default=math.inf)
+        """Let time pass: what went stale or was held long enough by `now`.
+
+        A deadline may be earlier than needed, because a frame that says nothing new leaves it.
+        """
+        if now >= self._deadline:
+            self._evaluate([c for c in self._conditions if now >= c.deadline], now)
+
+    def _evaluate(self, conditions: list[_Condition], now: float) -> None:
+        for condition in conditions:
+            condition.evaluate(now)
+        self._deadline = min([condition.deadline for condition in self._conditions])
+        parked = ternary.all_([condition.value for condition in self._required])
+        if self._missing:
+            parked = ternary.all_((parked, Ternary.UNKNOWN))
+        self._parked = parked
 
 
 def _naming(refused: Refused, where: str) -> Refused:

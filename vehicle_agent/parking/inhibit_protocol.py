@@ -12,7 +12,7 @@ from cantools.database.can import Message
 
 from vehicle_agent.bus import Frame
 from vehicle_agent.parking.database import SignalDatabase, raw_of, scaled, signal_of
-from vehicle_agent.parking.e2e import ProtectionConfig, Scheme, scheme_of
+from vehicle_agent.parking.e2e import ProtectionConfig, Scheme, Status, scheme_of
 from vehicle_agent.parking.signals import FrameConfig, FrameSources, with_declared
 from vehicle_agent.refusals import Code, Refused
 
@@ -135,7 +135,8 @@ class InhibitProtocol:
 
     def receive(self, frame: Frame, now: float) -> None:
         """Take the drive unit's status."""
-        if self._status.receive(frame.data, now):
+        self._status.receive(frame.data, now)
+        if self._status.status is Status.VALID:
             self.elapse(now)
 
     def elapse(self, now: float) -> None:
@@ -146,7 +147,7 @@ class InhibitProtocol:
         holds = reading.fault is None and reading.value == self._acknowledged
         if holds:
             self.state = State.HELD
-            self._deadline = reading.expires_at
+            self._deadline = self._answer.expires_at
             self.why = ""
             return
         self.why = f"{self._answer.name} {reading}"

@@ -37,43 +37,59 @@ class FrameConfig(ProtectionConfig, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Reading(NamedTuple):
-    """A signal's value in its unit, its choice name, or the fault that makes it unknown.
-
-    `expires_at`: loop time at which it goes stale; infinite while there is nothing to lose.
-    """
+    """A signal's value in its unit, its choice name, or the fault that makes it unknown."""
 
     value: float
     label: str | None
     fault: str | None
-    expires_at: float
 
     def __str__(self) -> str:
         return self.fault or self.label or f"{self.value:g}"
 
 
 class SignalSource:
-    """One signal of a received frame: its last valid reading."""
+    """One signal of a received frame: its last valid reading, good until `expires_at`."""
 
     def __init__(self, frame: FrameSource, signal: Signal, not_available: Sequence[int]) -> None:
         self.frame = frame
         self.signal = signal
         self.enumerated = _enumerated(signal)
-        choices = {int(raw): str(label) for raw, label in (signal.choices or {}).items()}
-        self._labels = choices
+        self.expires_at = -math.inf
+        self._labels = {int(raw): str(label) for raw, label in (signal.choices or {}).items()}
         self._not_available = {
             *not_available,
-            *(raw for raw, label in choices.items() if _NOT_AVAILABLE.search(label)),
+            *(raw for raw, label in self._labels.items() if _NOT_AVAILABLE.search(label)),
         }
+        self._raw: float | None = None
         self._last: Reading | None = None
-        self._received_at = 0.0
 
     @property
     def name(self) -> str:
         """Message and signal."""
         return f"{self.frame.message.name}.{self.signal.name}"
 
-    def accept(self, raw: int | float, now: float) -> None:
-        """Take the raw value of a valid frame received at `now`."""
+    def accept(self, raw: int | float, now: float) -> bool:
+        """Take the raw value of a valid frame; whether the reading is another than before."""
+        was_fresh = now < self.expires_at
+        self.expires_at = now + self.frame.timeout_s
+        if was_fresh and raw == self._raw:
+            return False
+        self._raw = raw
+        self._last = self._judge(raw)
+        return True
+
+    def read(self, now: float) -> Reading:
+        """The reading at `now`; its fault says what is missing."""
+        if self._last is not None and now < self.expires_at:
+            return self._last
+        frame = self.frame
+        why = "" if frame.status in {None, Status.VALID} else f" ({frame.status})"
+        if self._last is None:
+            return Reading(math.nan, None, f"no valid frame yet{why}")
+        age = now - self.expires_at + frame.timeout_s
+        return Reading(math.nan, None, f"stale for {age:.2f} s{why}")
+
+    def _judge(self, raw: int | float) -> Reading:
         signal = self.signal
         label = self._labels.get(raw) if isinstance(raw, int) else None
         value = scaled(signal, raw)
@@ -88,20 +104,7 @@ class SignalSource:
             fault = f"{value:g} is out of range"
         elif self.enumerated and label is None:
             fault = f"{raw} is no known choice"
-        self._received_at = now
-        self._last = Reading(value, label, fault, now + self.frame.timeout_s)
-
-    def read(self, now: float) -> Reading:
-        """The reading at `now`; its fault says what is missing."""
-        last = self._last
-        if last is not None and now < last.expires_at:
-            return last
-        why = "" if self.frame.status in {None, Status.VALID} else f" ({self.frame.status})"
-        if last is None:
-            fault = f"no valid frame yet{why}"
-        else:
-            fault = f"stale for {now - self._received_at:.2f} s{why}"
-        return Reading(math.nan, None, fault, math.inf)
+        return Reading(value, label, fault)
 
 
 class FrameSource:
@@ -134,7 +137,10 @@ class FrameSource:
         return self.signals[name]
 
     def receive(self, data: bytes, now: float) -> bool:
-        """Take a frame's payload; whether it counted. What does not count changes no value."""
+        """Take a frame's payload; whether any reading is another than before.
+
+        A frame that does not count, by length or protection, changes no reading; `status` says so.
+        """
         self.status = self._check(data, now)
         if self.status is not Status.VALID:
             return False
@@ -144,10 +150,11 @@ class FrameSource:
             self.status = Status.ERROR
             return False
         values = cast("dict[str, int | float]", raw)
+        changed = False
         for name, source in self.signals.items():
-            if name in values:
-                source.accept(values[name], now)
-        return True
+            if name in values and source.accept(values[name], now):
+                changed = True
+        return changed
 
     def _check(self, data: bytes, now: float) -> Status:
         if len(data) != self.message.length:
