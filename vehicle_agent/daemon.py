@@ -206,6 +206,7 @@ class Daemon:
             drive_inhibited=self._inhibit.held,
             trusted_time=self._clock.now(),
             outbox=await self._journal.waiting(),
+            message_refused=self._intake.last_refused,
         )
 
     def _installation(self, ecu: EcuIdentity) -> Installation:

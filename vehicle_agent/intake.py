@@ -38,11 +38,11 @@ class Intake:
         self._life = life
         self._reporter = reporter
         self._timekeeper = timekeeper
-
         self._current_state = current_state
         self._components = components
         self._max_packet = max_packet
         self._at = at
+        self.last_refused: Refusal | None = None
         self._notices: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=16)
         self._takers: dict[str, Callable[[bytes], Awaitable[None]]] = {
             Topic.DESIRED_STATE: self._notice,
@@ -91,6 +91,7 @@ class Intake:
 
     async def _refuse(self, delivery: Delivery, refusal: Refusal) -> None:
         log.warning("message on %s refused: %s", delivery.topic, refusal)
+        self.last_refused = refusal
         outgoing = []
         if delivery.topic == Topic.DESIRED_STATE:
             activity = salvage_activity_id(delivery.payload)

@@ -13,6 +13,7 @@ from vehicle_agent.console.status import (
     Status,
 )
 from vehicle_agent.parking.gate import Verdict
+from vehicle_agent.refusals import Refusal
 from vehicle_agent.update import State, Update
 
 
@@ -26,6 +27,7 @@ def snapshot(
     drive_inhibited: bool,
     trusted_time: datetime | None,
     outbox: int,
+    message_refused: Refusal | None = None,
 ) -> Status:
     """Put the status together from what the rooms say."""
     conditions = tuple(
@@ -48,10 +50,10 @@ def snapshot(
         drive_inhibited=drive_inhibited,
         conditions=conditions,
         progress=progress,
+        message_refused=_in_words(message_refused),
     )
     if update is None:
         return status
-    refusal = update.refusal
     return msgspec.structs.replace(
         status,
         activity_id=update.activity_id,
@@ -60,8 +62,9 @@ def snapshot(
         recall=None if update.release is None else update.release.campaign.recall,
         software_before=update.software_before,
         software_after=update.software_after,
-        refusal=refusal
-        and RefusalStatus(
-            code=refusal.code, detail=refusal.detail, lifted_by=refusal.rule.lifted_by
-        ),
+        refusal=_in_words(update.refusal),
     )
+
+
+def _in_words(refusal: Refusal | None) -> RefusalStatus | None:
+    return None if refusal is None else RefusalStatus.of(refusal)

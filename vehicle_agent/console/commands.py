@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from vehicle_agent.console.status import Agent, Status
+from vehicle_agent.console.status import Agent, RefusalStatus, Status
 
 JSON_PREFIX = "@json "
 
@@ -66,6 +66,7 @@ def show_status(answer: object) -> str:
         ("progress", _show_progress(status)),
         ("refused", status.refusal and f"{status.refusal.code}: {status.refusal.detail}"),
         ("needed", status.refusal and status.refusal.lifted_by),
+        ("message refused", _show_refused(status.message_refused)),
         ("parked", status.parked),
         ("drive inhibit", "held" if status.drive_inhibited else "not held"),
         ("broker", "connected" if status.broker_connected else "not connected"),
@@ -73,6 +74,12 @@ def show_status(answer: object) -> str:
         ("waiting reports", str(status.outbox)),
     ]
     return "\n".join(f"{name:<16}{value}" for name, value in rows if value)
+
+
+def _show_refused(refusal: RefusalStatus | None) -> str | None:
+    if refusal is None:
+        return None
+    return f"{refusal.code}: {refusal.detail} (needed: {refusal.lifted_by})"
 
 
 def show_park(answer: object) -> str:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from vehicle_agent.refusals import Refusal
+
 
 class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One park condition: its value now, what it reads, what it needs."""
@@ -27,15 +29,24 @@ class ProgressStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The last refusal that still stands."""
+    """One refusal: its stable code, what was found where, what would lift it."""
 
     code: str
     detail: str
     lifted_by: str
 
+    @classmethod
+    def of(cls, refusal: Refusal) -> RefusalStatus:
+        """Put a refusal into the console's words."""
+        return cls(code=refusal.code, detail=refusal.detail, lifted_by=refusal.rule.lifted_by)
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent at one instant; `parked` is "true", "false" or "unknown"."""
+    """The agent at one instant; `parked` is "true", "false" or "unknown".
+
+    `refusal` is the one that stands against the current update; `message_refused` the last one
+    of a message that concerned no update (a broken notice, a forged consent) since the start.
+    """
 
     vin: str
     state: str
@@ -52,6 +63,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     software_before: str | None = None
     software_after: str | None = None
     refusal: RefusalStatus | None = None
+    message_refused: RefusalStatus | None = None
     progress: ProgressStatus | None = None
 
 
