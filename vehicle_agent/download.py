@@ -53,6 +53,12 @@ class DownloadConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     minimum_rate: int = 1024
     disk_reserve: int = 16 << 20
 
+    def __post_init__(self) -> None:
+        if self.connect_timeout_s <= 0 or self.slow_after_s <= 0:
+            raise ValueError("connect_timeout_s and slow_after_s must be above 0")
+        if self.minimum_rate < 1 or self.disk_reserve < 0:
+            raise ValueError("minimum_rate must be at least 1, disk_reserve at least 0")
+
 
 class Downloader:
     """Fetches metadata and images from servers that show a certificate of our own CA."""

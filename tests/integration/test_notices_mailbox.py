@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from hil_rig.backend.broker import Broker, find_mosquitto
@@ -155,6 +156,7 @@ async def test_ten_megabytes_are_refused_by_parsing_over_mqtt_3_1_1(mailboxes):
     with pytest.raises(Refused) as caught:
         parse_notice(got.payload, 262_144, ["adas-controller"])
     assert caught.value.refusal.code is Code.NOTICE_TOO_LARGE
+    assert len(got.payload) == 262_145
     got.acknowledge()
     await backend.publish(Topic.DESIRED_STATE, b"small")
     assert (await anext(car.deliveries)).payload == b"small"
@@ -197,3 +199,33 @@ async def test_broker_that_speaks_no_mqtt_is_tried_again(answer):
         for _ in range(3):
             assert await calls.get() == b"\x10"
         await mailbox.stop()
+
+
+@pytest.mark.requirement("A4")
+async def test_flood_is_bounded():
+    mailbox = Mailbox(MqttConfig(), vin=VIN, topics=TOPICS, jitter=lambda: 0.0)
+    for number in range(1000):
+        mailbox._received(f"vehicles/{VIN}/{Topic.TIME}", b"%d" % number, lambda: None)
+    assert mailbox._inbox.qsize() == 64
+    assert (await anext(mailbox.deliveries)).payload == b"0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 0},
+        {"port": 65_536},
+        {"host": " "},
+        {"keepalive_s": 0},
+        {"max_packet": 10},
+        {"session_expiry_s": -1},
+        {"retry_first_s": 0.0},
+        {"retry_most_s": 0.1},
+        {"version": 3},
+        {"mode": "both"},
+        {"ca": "ca.pem"},
+    ],
+)
+def test_configuration_out_of_range_is_refused(change):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(change, MqttConfig)

@@ -95,7 +95,7 @@ def parse_notice(payload: bytes, limit: int, components: Collection[str]) -> Not
     """
     if len(payload) > limit:
         raise Refused(
-            Code.NOTICE_TOO_LARGE, f"notice: {len(payload)} bytes, at most {limit} are allowed"
+            Code.NOTICE_TOO_LARGE, f"notice: longer than the {limit} bytes that are allowed"
         )
     try:
         document = parse_object(payload)

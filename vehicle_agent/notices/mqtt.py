@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _REFUSED = 128
 _UNSUPPORTED_VERSION = 132
 _RECEIVE_MAXIMUM = 16
+_MOST_WAITING = 64
+"""More than an honest broker has in flight; what is dropped beyond is not acknowledged."""
 
 
 class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +50,20 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     retry_first_s: float = 0.5
     retry_most_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        if not self.host.strip():
+            raise ValueError("host is empty")
+        for name, least, most in (
+            ("port", 1, 65_535),
+            ("max_packet", 1024, 268_435_455),
+            ("keepalive_s", 1, 65_535),
+            ("session_expiry_s", 0, 0xFFFF_FFFF),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed is {least} to {most}")
+        if self.retry_first_s <= 0 or self.retry_most_s < self.retry_first_s:
+            raise ValueError("retry_first_s must be above 0 and not above retry_most_s")
+
     def prefix(self, vin: str) -> str:
         """What stands before each topic."""
         return f"vehicles/{vin}/" if self.mode == "autonomous" else ""
@@ -56,6 +72,8 @@ class MqttConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One message: `topic` without prefix. The broker keeps it until `acknowledge()` is called.
+
+    `payload` is cut after `max_packet` + 1 bytes: enough to see that it is too large.
 
     Acknowledging after the connection was lost does nothing: the broker delivers it again.
     """
@@ -90,7 +108,7 @@ class Mailbox:
         self._version: int = config.version
         self._line: _Line | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._inbox: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Delivery] = asyncio.Queue(_MOST_WAITING)
         self.connected = asyncio.Event()
         """Set while the session stands and the subscriptions are acknowledged."""
 
@@ -143,7 +161,7 @@ class Mailbox:
                 if self._config.version == 5:
                     self._version = 4 if self._version == 5 else 5
                 _log.info("the broker did not take this version, trying MQTT %s", self.protocol)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 _log.info("no connection to the broker: %s", error)
             finally:
                 self.connected.clear()
@@ -156,7 +174,11 @@ class Mailbox:
             yield await self._inbox.get()
 
     def _received(self, topic: str, payload: bytes, acknowledge: Callable[[], None]) -> None:
+        if self._inbox.full():
+            _log.warning("message on %s dropped: %d wait already", topic, _MOST_WAITING)
+            return
         topic = topic.removeprefix(self._prefix)
+        payload = payload[: self._config.max_packet + 1]
         self._inbox.put_nowait(Delivery(topic, payload, acknowledge))
 
 
