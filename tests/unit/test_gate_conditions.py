@@ -31,7 +31,8 @@ DBC = "".join(
     f' SG_ Choice : 8|4@1+ (1,0) [0|15] "" X\n'
     for identifier, name in ((1, "A"), (2, "B"), (3, "C"))
 )
-CHOICES = "".join(f'VAL_ {i} Choice 0 "NO" 1 "YES" 15 "SNA" ;\n' for i in (1, 2, 3))
+ODD = "".join(f'VAL_ {i} State 99 "UNDEFINED" ;\n' for i in (1, 2, 3))
+CHOICES = ODD + "".join(f'VAL_ {i} Choice 0 "NO" 1 "YES" 15 "SNA" ;\n' for i in (1, 2, 3))
 PLAIN = {name: FrameConfig(protection="none", timeout_s=1.0) for name in "ABC"}
 COUNTED = {
     name: FrameConfig(protection="counter", counter_offset=16, timeout_s=1.0) for name in "ABC"
@@ -127,6 +128,25 @@ def test_hysteresis_keeps_what_is_met_and_asks_more_of_what_is_not(dbc):
 def test_a_window_has_both_ends(dbc):
     three = Three(dbc, Expression(signal="A.State", at_least=10.0, below=20.0))
     assert [three.say(0.0, A=raw).value for raw in (9, 10, 19, 20)] == [F, T, T, F]
+
+
+def test_a_number_with_a_name_is_no_number_to_a_threshold(dbc):
+    for expression in (
+        Expression(signal="A.State", at_least=10.0),
+        Expression(not_=Expression(signal="A.State", at_least=10.0)),
+    ):
+        reading = Three(dbc, expression).say(0.0, A=99)
+        assert reading.value is U
+        assert "State UNDEFINED" in reading.reason
+
+
+def test_the_hold_begins_anew_after_a_gap_that_nobody_asked_about(dbc):
+    three = Three(dbc, Expression(agree=(ONE["A"], ONE["B"])), PLAIN, hold_s=2.0)
+    three.say(0.0, A=T, B=T)
+    for name, now in (("A", 1.5), ("B", 1.6), ("A", 2.4), ("B", 2.5)):
+        three.gate.feed(Frame("ABC".index(name) + 1, bytes([1] + [0] * 7)), BUS, now)
+    assert three.it(2.6).value is U
+    assert "true for 1.0 of 2 s" in three.it(2.6).reason
 
 
 def test_one_of_takes_each_of_its_values(dbc):

@@ -104,7 +104,11 @@ def test_a_yes_of_before_the_request_does_not_count():
     protocol.receive(answers.frame("YES"), 0.0)
     protocol.receive(answers.frame("YES"), 0.05)
     protocol.acquire("UPDATE", 0.05)
+    protocol.elapse(0.06)
+    protocol.receive(answers.frame("YES", good=False), 0.1)
     assert protocol.state is State.REQUESTING
+    protocol.receive(answers.frame("YES"), 0.15)
+    assert protocol.state is State.HELD
 
 
 @pytest.mark.parametrize("answer", ["NO", "REFUSED", None])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from tests.unit.jumping_loop import JumpingLoop
 from tests.unit.parking_car import BUS, PROJECT, PROJECT_PARKED, STEP_S, SilentCar
-from vehicle_agent.bus import BusConfig
+from vehicle_agent.bus import BusConfig, Frame
 from vehicle_agent.parking import monitor as monitor_module
 from vehicle_agent.parking.gate import Gate
 from vehicle_agent.parking.monitor import ParkMonitor
+from vehicle_agent.parking.park_config import ConditionConfig, Expression, ParkConfig
+from vehicle_agent.parking.signals import FrameConfig
 from vehicle_agent.parking.ternary import Ternary
 from vehicle_agent.refusals import Code, Refused
 
@@ -240,15 +243,52 @@ def test_a_closed_monitor_wakes_nobody_and_ends_the_waiting():
     play(story)
 
 
-def test_the_loop_is_not_woken_for_every_frame():
-    """The staleness timer is set anew only when it fires, not whenever a frame moves it."""
-
+def test_the_staleness_timer_is_not_moved_by_every_frame(monkeypatch):
     async def story(car, drive):
         loop = asyncio.get_running_loop()
         monitor = ParkMonitor.open(PROJECT, BUSES)
         await drive(2.5)
-        cancelled = [handle for handle in loop._scheduled if handle.cancelled()]
-        assert len(cancelled) < 20
+        timers, call_at = [], loop.call_at
+        monkeypatch.setattr(
+            loop,
+            "call_at",
+            lambda when, *rest, **named: timers.append(when) or call_at(when, *rest, **named),
+        )
+        await drive(1.0)
+        sleeps = 20
+        assert len(timers) - sleeps <= 3 * sleeps  # for nine frames in each
+        monitor.close()
+
+    play(story)
+
+
+def test_an_unprotected_frame_after_a_gap_does_not_forgive_the_gap(tmp_path):
+    (tmp_path / "ab.dbc").write_text(
+        'VERSION ""\nBU_: X\nBO_ 1 A: 1 X\n SG_ S : 0|8@1+ (1,0) [0|1] "" X\n'
+        'BO_ 2 B: 1 X\n SG_ S : 0|8@1+ (1,0) [0|1] "" X\n'
+    )
+    plain = FrameConfig(protection="none", timeout_s=1.0)
+    both = tuple(Expression(signal=f"{name}.S", equals=1) for name in "AB")
+    config = ParkConfig(
+        bus=BUS,
+        dbc=(str(tmp_path / "ab.dbc"),),
+        frames={"A": plain, "B": msgspec.structs.replace(plain, timeout_s=60.0)},
+        conditions=(ConditionConfig(name="it", agree=both),),
+    )
+
+    async def story(car, drive):
+        now = asyncio.get_running_loop().time()
+        gate = Gate(config)
+        gate._missing = ()
+        monitor = ParkMonitor(gate, BUSES, None)
+        monitor._open(BUS)
+        receive = FakePort.opened[0].on_frame
+        receive(Frame(1, b"\x01"), now)
+        receive(Frame(2, b"\x01"), now)
+        lost = []
+        monitor.guard(lost.append)
+        receive(Frame(1, b"\x01"), now + 1.5)
+        assert [verdict.parked for verdict in lost] == [Ternary.UNKNOWN]
         monitor.close()
 
     play(story)

@@ -100,13 +100,14 @@ class _SignalTest:
         self._source = source
         self._alone = not source.frame.protected and not corroborated
         self._unit = source.signal.unit or ""
+        self._is_threshold = expression.below is not None or expression.at_least is not None
         self.value = Ternary.UNKNOWN
         self._passes, self.wanted = self._compile(expression, where)
 
     def evaluate(self, now: float) -> float:
         """See `Node`."""
         source = self._source
-        reading = source.read(now)
+        reading = self._read(now)
         if reading.fault is not None or self._alone:
             self.value = Ternary.UNKNOWN
         else:
@@ -115,7 +116,7 @@ class _SignalTest:
 
     def describe(self, now: float) -> Description:
         """See `Node`."""
-        reading = self._source.read(now)
+        reading = self._read(now)
         shown = f"{self._source.signal.name} {reading}"
         if reading.fault is not None:
             return Description(shown, shown)
@@ -125,6 +126,13 @@ class _SignalTest:
             return Description(shown, f"{shown}: unprotected, and no independent frame agrees")
         why = "" if self.value is Ternary.TRUE else f"{shown}, wanted {self.wanted}"
         return Description(shown, why)
+
+    def _read(self, now: float) -> Reading:
+        """The reading; to a threshold, a number that has a name is no number."""
+        reading = self._source.read(now)
+        if self._is_threshold and reading.label is not None and reading.fault is None:
+            return reading._replace(fault=reading.label)
+        return reading
 
     def _compile(self, e: Expression, where: str) -> tuple[Callable[[Reading], bool], str]:
         name = self._source.signal.name
@@ -149,7 +157,7 @@ class _SignalTest:
 
         def within(reading: Reading) -> bool:
             margin = 0.0 if self.value is Ternary.TRUE else e.hysteresis
-            return reading.label is None and low + margin <= reading.value < high - margin
+            return low + margin <= reading.value < high - margin
 
         return within, f"{name} {' and '.join(words)} {self._unit}".rstrip()
 

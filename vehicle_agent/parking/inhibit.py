@@ -139,9 +139,10 @@ class DriveInhibit:
         self._protocol.receive(frame, now)
         self._follow()
 
-    def _elapsed(self) -> None:
+    def _elapsed(self, deadline: float) -> None:
+        """The loop may call a hair before the deadline: then the deadline is the time."""
         self._timer = None
-        self._protocol.elapse(self._loop.time())
+        self._protocol.elapse(max(deadline, self._loop.time()))
         self._follow()
 
     def _follow(self) -> None:
@@ -157,7 +158,9 @@ class DriveInhibit:
         if self._timer is not None:
             self._timer.cancel()
         deadline = self._protocol.deadline()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._elapsed)
+        self._timer = (
+            None if deadline is None else self._loop.call_at(deadline, self._elapsed, deadline)
+        )
 
     def _start_sending(self) -> None:
         if self._sender is None or self._sender.done():

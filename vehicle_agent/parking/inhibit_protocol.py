@@ -118,7 +118,7 @@ class InhibitProtocol:
         if self.state is not State.HELD:
             self.state = State.REQUESTING
             self._deadline = now + self._config.acknowledge_timeout_s
-            self.why = "no answer from the drive unit"
+            self.why = "not acknowledged yet"
 
     def release(self) -> None:
         """Ask no more, and say so a few times."""
@@ -134,26 +134,27 @@ class InhibitProtocol:
         return self._request.frame(self._payload)
 
     def receive(self, frame: Frame, now: float) -> None:
-        """Take the drive unit's status."""
+        """Take the drive unit's status. Only here REQUESTING becomes HELD: by a new frame."""
         self._status.receive(frame.data, now)
-        if self._status.status is Status.VALID:
-            self.elapse(now)
+        if self._status.status is not Status.VALID:
+            return
+        if self.state is State.REQUESTING and self._acknowledges(now):
+            self.state = State.HELD
+        self.elapse(now)
 
     def elapse(self, now: float) -> None:
-        """Let time pass: acknowledged, lost, or not acknowledged in time."""
-        if self.state not in {State.REQUESTING, State.HELD}:
-            return
-        reading = self._answer.read(now)
-        holds = reading.fault is None and reading.value == self._acknowledged
-        if holds:
-            self.state = State.HELD
+        """Let time pass: an acknowledgement may have vanished, or not have come in time."""
+        if self.state is State.HELD and self._acknowledges(now):
             self._deadline = self._answer.expires_at
             self.why = ""
-            return
-        self.why = f"{self._answer.name} {reading}"
-        if self.state is State.HELD or now >= self._deadline:
+        elif self.state is State.HELD or (self.state is State.REQUESTING and now >= self._deadline):
             self.state = State.LOST
             self._deadline = math.inf
+            self.why = f"{self._answer.name} {self._answer.read(now)}"
+
+    def _acknowledges(self, now: float) -> bool:
+        reading = self._answer.read(now)
+        return reading.fault is None and reading.value == self._acknowledged
 
     def deadline(self) -> float | None:
         """Loop time at which `elapse` must be called though no frame came, or `None`."""

@@ -176,11 +176,12 @@ class ParkMonitor:
             if self._timer.when() <= deadline:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._elapsed)
+        self._timer = self._loop.call_at(deadline, self._elapsed, deadline)
 
-    def _elapsed(self) -> None:
+    def _elapsed(self, deadline: float) -> None:
+        """The loop may call a hair before the deadline: then the deadline is the time."""
         self._timer = None
-        self._judge(self._loop.time())
+        self._judge(max(deadline, self._loop.time()))
 
 
 def _call(on_lost: Callable[[Verdict], None], verdict: Verdict) -> None:
