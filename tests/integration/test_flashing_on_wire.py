@@ -77,9 +77,13 @@ class Rig:
         )
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "fd"])
+both = pytest.mark.parametrize("rig", [False, True], ids=["classic", "fd"], indirect=True)
+
+
+@pytest.fixture
 def rig(request, tmp_path):
-    fd = request.param
+    """CAN FD unless a test asks for `both`."""
+    fd = getattr(request, "param", True)
     (tmp_path / "adas.key").write_text(KEY.hex())
     (tmp_path / "adas.key").chmod(0o600)
     (tmp_path / "controller.toml").write_text(
@@ -107,6 +111,7 @@ def rig(request, tmp_path):
         yield Rig(tmp_path, fd, hub)
 
 
+@both
 @pytest.mark.requirement("B1")
 async def test_a_release_is_programmed_activated_read_back_and_confirmed(rig, record_property):
     times: dict[str, float] = {}
@@ -160,6 +165,7 @@ async def test_a_trial_is_reverted_to_the_software_before(rig):
     assert (after.software_version, after.active_bank) == ("2.3.1", 0)
 
 
+@both
 @pytest.mark.requirement("C3")
 async def test_after_an_abort_nothing_of_ours_is_on_the_bus(rig):
     """The abort comes with a block half sent; a second node on the wire sees what follows."""

@@ -339,3 +339,21 @@ def test_after_an_abort_at_any_request_nothing_is_sent(requests):
         await programmer.close()
 
     run(work())
+
+
+@pytest.mark.requirement("C3")
+def test_an_abort_while_a_restart_is_waited_for_sends_nothing():
+    async def work():
+        server = MiniServer()
+        programmer, transport = programmer_for(server)
+        activating = asyncio.create_task(programmer.activate())
+        await asyncio.sleep(PROFILE.session.reset_s / 2)
+        assert transport.sent[-1] == b"\x11\x01"
+        programmer.abort()
+        with pytest.raises(Refused) as refused:
+            await activating
+        assert refused.value.refusal.code is Code.BUS_UNAVAILABLE
+        assert transport.sent[-1] == b"\x11\x01"
+        await programmer.close()
+
+    run(work())

@@ -186,6 +186,14 @@ def test_an_elf_whose_headers_multiply_its_data_is_refused(tmp_path):
         loaded(elf((START, bytes(1000)), (START + 1000, bytes(1000))), 1999)
 
 
+def test_sections_that_are_not_allocated_are_not_loaded(tmp_path):
+    body = bytearray(elf((START, DATA), (START + 0x10000, b"debug")))
+    flags = len(body) - 64 - 64 + 8  # of the second piece's section header
+    assert body[flags] == 2
+    body[flags] = 0
+    assert load(tmp_path, bytes(body)).segments == (Segment(START, DATA),)
+
+
 def test_an_elf_without_section_headers_loads_its_segments(tmp_path):
     body = bytearray(elf((START, DATA), (START + 0x10000, b"tail")))
     body[40:48], body[60:62] = bytes(8), bytes(2)  # e_shoff, e_shnum

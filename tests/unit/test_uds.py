@@ -54,6 +54,19 @@ def test_stray_and_late_answers_are_passed_over(stray):
     assert bytes(outcome.data) == b"\xf1\x89new"
 
 
+def test_a_second_answer_to_one_request_does_not_answer_the_next():
+    async def work():
+        server = MiniServer()
+        answers = [[b"\x62\xf1\x89old"] * 2, [b"\x62\xf1\x89new"]]
+        server.twist = lambda _: answers.pop(0)
+        client = UdsClient(MemoryTransport(server), TIMING)
+        assert (await client.request(VERSION)).data.endswith(b"old")
+        assert (await client.request(VERSION)).data.endswith(b"new")
+        await client.close()
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [

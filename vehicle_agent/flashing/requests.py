@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from udsoncan.common.MemoryLocation import MemoryLocation
 from udsoncan.Request import Request
-from udsoncan.Response import Response
 from udsoncan.services.CommunicationControl import CommunicationControl
 from udsoncan.services.ControlDTCSetting import ControlDTCSetting
 from udsoncan.services.DiagnosticSessionControl import DiagnosticSessionControl
@@ -17,8 +16,6 @@ from udsoncan.services.RoutineControl import RoutineControl
 from udsoncan.services.SecurityAccess import SecurityAccess
 from udsoncan.services.TransferData import TransferData
 from udsoncan.services.WriteDataByIdentifier import WriteDataByIdentifier
-
-__all__ = ["Request", "Response"]
 
 DEFAULT, PROGRAMMING, EXTENDED = 1, 2, 3
 

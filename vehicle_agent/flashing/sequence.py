@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from udsoncan.Request import Request
+
 from vehicle_agent.flashing import requests
 from vehicle_agent.flashing.images import Image, Segment
 from vehicle_agent.flashing.nrc import Action
@@ -294,7 +296,7 @@ def _bank_routine(
         raise Refused(Code.CONTROLLER_REFUSED, f"{word} was answered with {in_hex(found)}")
 
 
-def _restoring(profile: ControllerProfile) -> tuple[requests.Request, requests.Request]:
+def _restoring(profile: ControllerProfile) -> tuple[Request, Request]:
     """What undoes 28 03 and 85 02."""
     return (
         requests.communication(0, profile.communication_control.type),

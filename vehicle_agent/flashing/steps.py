@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeVar
 
+from udsoncan.Request import Request
+from udsoncan.Response import Response
+
 from vehicle_agent.flashing import requests
 from vehicle_agent.flashing.nrc import Action, policy
 from vehicle_agent.flashing.profile import ControllerProfile
-from vehicle_agent.flashing.requests import Request, Response
 from vehicle_agent.refusals import Code, Refused
 
 SEED_ATTEMPTS = 3

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from udsoncan.Request import Request
+from udsoncan.Response import Response
+
 from vehicle_agent.flashing.nrc import Action, policy
 from vehicle_agent.flashing.profile import SessionTiming
-from vehicle_agent.flashing.requests import Request, Response
+from vehicle_agent.flashing.requests import shown
 from vehicle_agent.flashing.transport import Transport
 from vehicle_agent.refusals import Code, Refused
 
@@ -104,7 +107,7 @@ class UdsClient:
             try:
                 await self._transport.send(payload, functional=functional)
                 self._last_sent = self._loop.time()
-                return await self._answer(payload)
+                return await self._answer(request)
             except TimeoutError:
                 continue
             except Refused as refused:
@@ -112,22 +115,27 @@ class UdsClient:
                     raise
         raise Refused(
             Code.CONTROLLER_SILENT,
-            f"no answer to {payload[:4].hex(' ')} within {self._p2_s:g} s",
+            f"no answer to {shown(request)} within {self._p2_s:g} s",
         )
 
     @property
     def _overdue(self) -> bool:
         return self._pending_until is not None and self._loop.time() >= self._pending_until
 
-    async def _answer(self, payload: bytes) -> Response:
-        """The final response to `payload`; late answers to earlier requests are passed over."""
+    async def _answer(self, request: Request) -> Response:
+        """The final response to `request`; late answers to earlier ones are passed over."""
+        payload = request.get_payload()
         limit = self._loop.time() + self._p2_s
         while True:
             try:
                 pdu = await self._transport.receive(max(0.0, limit - self._loop.time()))
             except TimeoutError:
                 if self._overdue:
-                    raise self._too_long(payload) from None
+                    raise Refused(
+                        Code.CONTROLLER_SILENT,
+                        f"0x78 to {shown(request)} for {self._timing.pending_cap_s:g} s, "
+                        "session.pending_cap_s allows no more",
+                    ) from None
                 raise
             if not _answers(payload, pdu):
                 continue
@@ -139,16 +147,7 @@ class UdsClient:
             now = self._loop.time()
             if self._pending_until is None:
                 self._pending_until = now + self._timing.pending_cap_s
-            elif now >= self._pending_until:
-                raise self._too_long(payload)
             limit = min(now + self._p2_star_s, self._pending_until)
-
-    def _too_long(self, payload: bytes) -> Refused:
-        return Refused(
-            Code.CONTROLLER_SILENT,
-            f"0x78 to {payload[:4].hex(' ')} for {self._timing.pending_cap_s:g} s, "
-            "session.pending_cap_s allows no more",
-        )
 
     def _follow_session(self, request: Request, response: Response) -> None:
         """Keep the session that was entered, with the timing that the server announced."""
