@@ -175,6 +175,8 @@ def test_release_says_so_calls_no_guard_and_stops(unit):
         unit.answer("NO")
         await asyncio.sleep(3.0)
         assert len(unit.sent) == sent
+        await inhibit.acquire("RECOVERY")
+        unit.answer("NO")
         assert lost == []
         inhibit.close()
 
