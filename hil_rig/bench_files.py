@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import tempfile
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hil_rig.firmware import find_descriptor, make_image, memory_check_expected, read_image
+from hil_rig.bench_image import BANK_SIZE, WINDOW, BenchImage, fit
+from hil_rig.firmware import make_image
 
 PROJECT = Path(__file__).resolve().parent.parent
-WINDOW = 0x0800_0000
-BANK_SIZE = 0x20_0000
 RXSWIN = "R157-HPA-1"
 
 
@@ -21,7 +21,8 @@ class Bench:
     """What is on the bench. Durations in seconds, sizes in bytes.
 
     `bus` is "wire" or the name of a SocketCAN interface. `image` is a firmware file of its own
-    instead of a generated one of `image_size`. `pace` hurries the car's manoeuvres.
+    instead of a generated one of `image_size`; memory map, profile and release fit it. `pace`
+    hurries the car's manoeuvres.
     """
 
     bus: str = "wire"
@@ -71,12 +72,15 @@ def write_bench(bench: Bench, folder: Path, *, mqtt_port: int, mqtt_version: int
     """Write everything that exists before the backend has made its keys (see `write_agent`)."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_security_key(folder / "adas.key")
-    profile = _profile(bench)
+    path = _write_image(bench, folder / "release.image")
+    profile = _changed_profile(bench)
+    table = tomllib.loads(profile)
+    image = fit(path, merge_gap=table.get("merge_gap", 4096), fill=table.get("fill", 0xFF))
+    profile = _with_memory(profile, image)
     (folder / "adas.toml").write_text(profile)
-    image = _write_image(bench, folder / "release.image")
     mqtt = f'host = "127.0.0.1"\nport = {mqtt_port}\nversion = {mqtt_version}'
     (folder / "car.toml").write_text(_car(bench))
-    (folder / "controller.toml").write_text(_controller(bench))
+    (folder / "controller.toml").write_text(_controller(bench, image))
     (folder / "backend.toml").write_text(_backend(bench, folder, profile, image, mqtt))
     (folder / "hmi.toml").write_text(_hmi(bench, folder, mqtt))
 
@@ -108,7 +112,7 @@ def _write_security_key(path: Path) -> None:
         path.write_text(secrets.token_hex(16) + "\n")
 
 
-def _profile(bench: Bench) -> str:
+def _changed_profile(bench: Bench) -> str:
     text = (PROJECT / "vehicle_agent" / "flashing" / "adas.toml").read_text()
     changes = (
         ("tx_data_length = 8", "tx_data_length = 64\nbitrate_switch = true"),
@@ -119,6 +123,14 @@ def _profile(bench: Bench) -> str:
             raise ValueError(f"the profile has no {old!r}")
         text = text.replace(old, new)
     return text
+
+
+def _with_memory(profile: str, image: BenchImage) -> str:
+    """The profile with the memory map of the image, where that is not the profile's own."""
+    if (image.window, image.bank_size) == (WINDOW, BANK_SIZE):
+        return profile
+    before, mark, _ = profile.partition("[[memory]]\n")
+    return f"{before}{mark}start = 0x{image.window:08X}\nlength = 0x{image.bank_size:X}\n"
 
 
 def _write_image(bench: Bench, path: Path) -> Path:
@@ -208,7 +220,7 @@ pace = {bench.pace}
 """
 
 
-def _controller(bench: Bench) -> str:
+def _controller(bench: Bench, image: BenchImage) -> str:
     return f"""\
 control_socket = "{bench.control("controller")}"
 [bus]
@@ -219,8 +231,8 @@ ecu_serial = "{bench.ecu_serial}"
 hardware_id = "{bench.hardware_id}"
 [memory]
 file = "adas.flash"
-window = {WINDOW}
-bank_size = {BANK_SIZE}
+window = {image.window}
+bank_size = {image.bank_size}
 version = "{bench.version_before}"
 rxswin = "{RXSWIN}"
 [timing]
@@ -234,11 +246,7 @@ dbc = "{PROJECT / "dbc" / "adas.dbc"}"
 """
 
 
-def _backend(bench: Bench, folder: Path, profile: str, image: Path, mqtt: str) -> str:
-    programmed = read_image(image, WINDOW)
-    descriptor = find_descriptor(programmed.data)
-    version = descriptor.version if descriptor else bench.version
-    rxswin = descriptor.rxswin if descriptor else RXSWIN
+def _backend(bench: Bench, folder: Path, profile: str, image: BenchImage, mqtt: str) -> str:
     return f"""\
 folder = "{folder / "backend"}"
 control = "{bench.control("backend")}"
@@ -249,14 +257,14 @@ vins = ["{bench.vin}"]
 serial = "{bench.ecu_serial}"
 hardware_id = "{bench.hardware_id}"
 [release]
-image = "{image}"
-version = "{version}"
+image = "{image.path}"
+version = "{image.version}"
 counter = 7
 base_versions = ["{bench.version_before}"]
 profile_sha256 = "{hashlib.sha256(profile.encode()).hexdigest()}"
 rxswin_before = "{RXSWIN}"
-rxswin_after = "{rxswin}"
-memory_check_expected = "{memory_check_expected(programmed.data)}"
+rxswin_after = "{image.rxswin or RXSWIN}"
+memory_check_expected = "{image.memory_check}"
 soak_minutes = {bench.soak_minutes}
 """
 

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 import bincopy
 
+from hil_rig.elf_pieces import MAGIC as MAGIC_OF_ELF
+from hil_rig.elf_pieces import pieces_of_elf
+
 _BinFile: Any = bincopy.BinFile  # has no annotations
 
 DESCRIPTOR_OFFSET = 0x100
@@ -26,6 +29,7 @@ DESCRIPTOR_SIZE = len(MAGIC) + 6 * FIELD_SIZE
 HEADER_SIZE = 0x1000
 DEFAULT_ADDRESS = 0x0800_0000
 FORMATS = ("bin", "hex", "srec")
+LIMIT = 64 << 20
 
 
 class FirmwareError(Exception):
@@ -121,19 +125,31 @@ def wrap(payload: bytes, descriptor: Descriptor) -> bytes:
     return header + payload
 
 
-def read_image(path: Path, address: int = DEFAULT_ADDRESS, limit: int = 64 << 20) -> Image:
+def read_image(path: Path, address: int = DEFAULT_ADDRESS, limit: int = LIMIT) -> Image:
     """Read ELF, S-record, Intel HEX or plain binary (which starts at `address`).
 
     Raises `FirmwareError` if the file is unreadable, empty, or spans more than `limit` bytes.
     """
+    file = _read(path, address, limit)
+    return Image(file.minimum_address, bytes(file.as_binary()))
+
+
+def read_segments(path: Path, address: int = DEFAULT_ADDRESS, limit: int = LIMIT) -> list[Image]:
+    """The same, but each piece without a hole for itself, by rising address."""
+    return [Image(each.address, bytes(each.data)) for each in _read(path, address, limit).segments]
+
+
+def _read(path: Path, address: int, limit: int) -> Any:
+    """The file as bincopy's BinFile."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise FirmwareError(f"{path}: {error.strerror}") from error
     file = _BinFile()
     try:
-        if raw.startswith(b"\x7fELF"):
-            file.add_elf(raw)
+        if raw.startswith(MAGIC_OF_ELF):
+            for place, piece in pieces_of_elf(raw):
+                file.add_binary(piece, place)
         elif raw[:1] in {b"S", b":"} and raw.isascii():
             file.add(raw.decode("ascii"))
         else:
@@ -145,7 +161,7 @@ def read_image(path: Path, address: int = DEFAULT_ADDRESS, limit: int = 64 << 20
     span = file.maximum_address - file.minimum_address
     if span > limit:
         raise FirmwareError(f"{path}: spans {span} bytes of memory; allowed: {limit}")
-    return Image(file.minimum_address, bytes(file.as_binary()))
+    return file
 
 
 def render(image: Image, form: str) -> bytes:

@@ -96,12 +96,17 @@ class Rig:
 
     def stop(self) -> None:
         """Stop all parts, the agent first, and remove the sockets."""
-        for part in (self.agent, self.hmi, self.backend, self.car, self.controller, self.wire):
-            if part is not None:
-                part.stop()
+        for part in self.parts:
+            part.stop()
         if self.broker is not None:
             self.broker.stop()
         shutil.rmtree(self.bench.sockets, ignore_errors=True)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part but the broker, in the order in which they are stopped."""
+        wire = () if self.wire is None else (self.wire,)
+        return (self.agent, self.hmi, self.backend, self.car, self.controller, *wire)
 
     def tell(self, part: str, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a control request to car, controller, backend or hmi. Raises `ControlError`."""

@@ -65,14 +65,16 @@ class Part:
             while b"\n" not in said:
                 if not selector.select(deadline - time.monotonic()):
                     self.kill()
-                    raise PartFailed(f"{self.name} is not ready after {START_LIMIT_S:.0f} s")
+                    raise PartFailed(
+                        f"{self.name} is not ready after {START_LIMIT_S:.0f} s: {self._last()}"
+                    )
                 piece = os.read(process.stdout.fileno(), 4096)
                 if not piece:
                     raise PartFailed(f"{self.name} ended with {process.wait()}: {self._last()}")
                 said += piece
         if not said.startswith(b"ready"):
             self.kill()
-            raise PartFailed(f"{self.name} said {said[:60]!r} instead of ready")
+            raise PartFailed(f"{self.name} said {said[:60]!r} instead of ready: {self.log}")
 
     def start(self) -> None:
         """Start and wait until it serves. Raises `PartFailed`."""
