@@ -26,6 +26,7 @@ from vehicle_agent.update import (
     State,
     Update,
     advance,
+    needs_proof,
     refusal_kind,
 )
 
@@ -36,6 +37,7 @@ HELD = frozenset({State.INSTALLING, State.ACTIVATING, State.ROLLING_BACK})
 
 _ATTEMPTS = 5
 _BACKOFF_S = (1.0, 300.0)
+_MOST_DOUBLINGS = 16
 _HINT_S = 1.0
 _HINTED = frozenset({State.DOWNLOADING, State.INSTALLING})
 
@@ -82,6 +84,7 @@ class Life:
         self._delays = 0
         self._progress: Progress | None = None
         self._progressed = asyncio.Event()
+        self._hinted = ("", -1)
         self._stopping = False
         self._changed = asyncio.Event()
         self._deciding = asyncio.Lock()
@@ -94,10 +97,7 @@ class Life:
             return
         log.info("taking up update %s in state %s", update.activity_id, update.state)
         if self._must_hold(update):
-            try:
-                await self._inhibit.acquire("UPDATE")
-            except Refused as refused:
-                log.warning("drive inhibit not asserted anew: %s", refused)
+            await self._hold(update)
         if update.state is State.COMPLETED:
             await self._on_completed(update)
         if update.state is State.READY and update.challenge is not None:
@@ -112,29 +112,37 @@ class Life:
         """Write a notice down and answer it; when this returns it may be acknowledged.
 
         The same activity is one update: it is told again, not begun again. Raises `Refused` with
-        UPDATE_IN_PROGRESS if the controller is being changed for another update.
+        UPDATE_IN_PROGRESS if the controller is being changed for another update, or has been
+        begun to be changed and that was interrupted.
         """
         known = await self._journal.find(notice.activity_id)
         if known is not None:
             await self._record(None, outgoing=self._reporter.feedback(known))
             return
         update = self.update
-        if update is not None and update.state in CHANGING:
+        if update is not None and _is_changing(update):
             raise Refused(Code.UPDATE_IN_PROGRESS, f"update {update.activity_id} is {update.state}")
         received = _update_of(notice)
         if update is None or update.state in ENDED or update.state is State.NOTICED:
             await self._begin(received, displaced=update)
             return
         await self._steps.verify_candidate(received)
-        if self.update is None or self.update.state in CHANGING:
+        if self.update is None or _is_changing(self.update):
             raise Refused(Code.UPDATE_IN_PROGRESS, "the running update began to install meanwhile")
         await self._begin(received, displaced=self.update)
 
-    def answer(self, payload: bytes) -> None:
-        """Take an answer of the driver's display. Raises `Refused(CONSENT_INVALID)`."""
-        if self.update is None or self.update.state is not State.READY:
+    async def answer(self, payload: bytes) -> None:
+        """Take an answer of the driver's display; when this returns it may be acknowledged.
+
+        The first answer counts. Raises `Refused(CONSENT_INVALID)`.
+        """
+        update = self.update
+        if update is None or update.state is not State.READY or update.challenge is None:
             raise Refused(Code.CONSENT_INVALID, "the driver is not being asked")
-        self._steps.answer(self.update, payload)
+        event = self._steps.answer(update, payload)
+        if not await self._apply(update, event):
+            raise Refused(Code.CONSENT_INVALID, "the driver is not being asked any more")
+        self._changed.set()
 
     async def run(self) -> None:
         """Carry the current update on, step by step, until `stop_when_safe`."""
@@ -146,6 +154,8 @@ class Life:
                 if update is None or update.state in ENDED:
                     await self._changed.wait()
                     continue
+                if update.state is State.RECOVERY_REQUIRED and self._must_hold(update):
+                    await self._hold(update)
                 event = await self._next_event(update)
                 if event is not None:
                     await self._apply(update, event)
@@ -159,8 +169,8 @@ class Life:
         changed = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait({step, changed}, return_when=asyncio.FIRST_COMPLETED)
-            if not step.done() and self._steps.working_on_controller(update):
-                await asyncio.wait({step})
+            if not step.done():
+                await self._steps.until_quiet(update)
             if not step.done():
                 return None
             event = step.result()
@@ -174,28 +184,31 @@ class Life:
             changed.cancel()
             step.cancel()
             await asyncio.wait({step, changed})
-        self._delays = 0
+        if event.kind is not Kind.START_GRANTED:  # an installation that fails is not begun at once
+            self._delays = 0
         return event
 
     async def _refused_event(self, update: Update, refusal: Refusal) -> Event | None:
         log.warning("update %s, %s: %s", update.activity_id, update.state, refusal)
         kind = refusal_kind(update, refusal, budget=_ATTEMPTS, old_software_runs=True)
-        if kind is Kind.REFUSED and update.state is State.INSTALLING:
+        if kind is Kind.REFUSED and needs_proof(update):
             proven = await self._steps.old_software_runs(update)
             kind = refusal_kind(update, refusal, budget=_ATTEMPTS, old_software_runs=proven)
         event = Event(kind=kind, refusal=refusal)
         if kind in {Kind.DELAYED, Kind.UNPARKED}:
             await self._apply(update, event)
+            if self.update is not None and self.update.state in HELD:
+                await self._inhibit.release()  # a car that waits for its next try can be driven
             await self._back_off()
             return None
         return event
 
     async def _back_off(self) -> None:
         first, longest = _BACKOFF_S
-        delay = min(first * 2**self._delays, longest) * self._jitter.uniform(0.5, 1.0)
+        delay = min(first * 2 ** min(self._delays, _MOST_DOUBLINGS), longest)
         self._delays += 1
         try:
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(delay * self._jitter.uniform(0.5, 1.0)):
                 await self._changed.wait()
         except TimeoutError:
             return
@@ -204,21 +217,23 @@ class Life:
         async with self._deciding:
             if displaced is not None and not self._is_current(displaced):
                 raise Refused(Code.UPDATE_IN_PROGRESS, "the running update went on meanwhile")
+            old, outgoing = None, self._reporter.changed(update, None)
             if displaced is not None and displaced.state not in ENDED:
                 old = advance(displaced, Event(kind=Kind.SUPERSEDED))
-                await self._record(old, outgoing=self._reporter.changed(old, displaced))
+                outgoing = self._reporter.changed(old, displaced) + outgoing
             entry = AuditEntry(
                 "noticed", {"activity": update.activity_id, "target": update.version}
             )
-            await self._record(update, audit=[entry], outgoing=self._reporter.changed(update, None))
+            await self._record(update, audit=[entry], outgoing=outgoing, displaced=old)
             self._delays = 0
             self.update = update
             self._changed.set()
 
-    async def _apply(self, update: Update, event: Event) -> None:
+    async def _apply(self, update: Update, event: Event) -> bool:
+        """Decide, write down, then act; False if `update` is not what the life goes on with."""
         async with self._deciding:
             if not self._is_current(update):
-                return
+                return False
             after = advance(update, event)
             facts = {"activity": update.activity_id, "from": update.state, "to": after.state}
             if event.refusal is not None:
@@ -226,16 +241,28 @@ class Life:
             if event.software is not None:
                 facts["software"] = event.software
             log.info("update %s: %s -> %s", update.activity_id, update.state, after.state)
+            told_before = after == update
             await self._record(
                 after,
-                audit=[AuditEntry(event.kind, facts)],
-                outgoing=self._reporter.changed(after, update, event.refusal),
+                audit=[] if told_before else [AuditEntry(event.kind, facts)],
+                outgoing=[]
+                if told_before
+                else self._reporter.changed(after, update, event.refusal),
             )
             self.update = after
             if after.state is State.COMPLETED:
                 await self._on_completed(after)
             if self._must_hold(update) and not self._must_hold(after):
                 await self._inhibit.release()
+            return True
+
+    async def _hold(self, update: Update) -> None:
+        """Assert the drive inhibit for a state that needs it, as far as the drive unit allows."""
+        recovering = update.state in {State.ROLLING_BACK, State.RECOVERY_REQUIRED}
+        try:
+            await self._inhibit.acquire("RECOVERY" if recovering else "UPDATE")
+        except Refused as refused:
+            log.warning("drive inhibit not asserted: %s", refused)
 
     def _is_current(self, update: Update) -> bool:
         """Tell whether `update` still is what the life goes on with, hints of progress aside."""
@@ -263,13 +290,20 @@ class Life:
             async with self._deciding:
                 update, progress = self.update, self._progress
                 if update is not None and progress is not None and update.state in _HINTED:
-                    if update.state is State.INSTALLING:
-                        done = (progress.done, progress.total)
-                        update = advance(update, Event(kind=Kind.PROGRESSED, progress=done))
-                        self.update = update
-                    told = self._reporter.progress(update, progress)
-                    await self._record(update, outgoing=told)
+                    try:
+                        await self._hint(update, progress)
+                    except Exception:
+                        log.exception("hint of progress not written")
             await asyncio.sleep(_HINT_S)
+
+    async def _hint(self, update: Update, progress: Progress) -> None:
+        if update.state is State.INSTALLING:
+            done = (progress.done, progress.total)
+            update = advance(update, Event(kind=Kind.PROGRESSED, progress=done))
+        hinted = (progress.phase, 100 * progress.done // max(progress.total, 1))
+        told = [] if hinted == self._hinted else self._reporter.progress(update, progress)
+        await self._record(update, outgoing=told)
+        self.update, self._hinted = update, hinted
 
     async def _record(
         self,
@@ -277,11 +311,21 @@ class Life:
         *,
         audit: list[AuditEntry] | None = None,
         outgoing: list[Outgoing] | None = None,
+        displaced: Update | None = None,
     ) -> None:
         await self._journal.record(
-            update, audit=audit or [], outgoing=outgoing or [], at=self._at()
+            update,
+            audit=audit or [],
+            outgoing=outgoing or [],
+            at=self._at(),
+            displaced=displaced,
         )
         self.told.set()
+
+
+def _is_changing(update: Update) -> bool:
+    """Whether the controller is being changed, or has been begun to be and waits to go on."""
+    return update.state in CHANGING or (update.writes_started and update.state not in ENDED)
 
 
 def _update_of(notice: Notice) -> Update:

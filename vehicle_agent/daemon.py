@@ -43,7 +43,7 @@ from vehicle_agent.trust.keys import FileSigner, load_public_key
 from vehicle_agent.trust.manifest import EcuReport, build_manifest
 from vehicle_agent.trust.trusted_time import TrustedClock
 from vehicle_agent.trust.verifier import Verifier, release_counter
-from vehicle_agent.update import Update
+from vehicle_agent.update import State, Update
 
 log = logging.getLogger("vehicle_agent")
 
@@ -243,7 +243,10 @@ class Daemon:
             self._life.note_progress(progress)
 
     def _holds_without_controller(self, update: Update) -> bool:
-        return self._installations[update.component].profile.drive_without_controller == "inhibit"
+        installation = self._installations.get(update.component)
+        if installation is None:
+            return True  # what the car may do without this controller is not known
+        return installation.profile.drive_without_controller == "inhibit"
 
     async def _completed(self, update: Update) -> None:
         """Only a completed update raises the floor below which no release may be installed."""
@@ -264,7 +267,7 @@ class Daemon:
         release, refusal = update.release, update.refusal
         if release is None:
             raise Refused(Code.INTERNAL_ERROR, "a manifest without a release")
-        runs = update.software_after or update.software_before or ""
+        runs = _running_software(update) or ""
         is_new = runs == release.facts.version
         report = EcuReport(
             serial=release.ecu_serial,
@@ -291,7 +294,7 @@ class Daemon:
         nodes = []
         for ecu in self._config.vehicle.ecus:
             known = update if update is not None and update.component == ecu.component else None
-            runs = known and (known.software_after or known.software_before)
+            runs = known and _running_software(known)
             nodes.append(
                 SoftwareNode(
                     component=ecu.component,
@@ -301,3 +304,10 @@ class Daemon:
                 )
             )
         return self._reporter.current_state(activity_id, nodes)
+
+
+def _running_software(update: Update) -> str | None:
+    """What the controller last answered; None where neither software could be read back."""
+    if update.state is State.RECOVERY_REQUIRED:
+        return None
+    return update.software_after or update.software_before

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vehicle_agent.config import Config, load_config
 from vehicle_agent.console.client import ask_status
@@ -161,7 +162,7 @@ def _space(config: Config) -> Finding:
 def _running(config: Config) -> Status | None:
     try:
         return ask_status(config.console_socket)
-    except Refused:
+    except (Refused, msgspec.DecodeError):
         return None
 
 
@@ -307,6 +308,7 @@ def _print(findings: list[Finding]) -> None:
     table = Table("part", "", "found", "what to do")
     style = {Result.GOOD: "green", Result.OPEN: "yellow", Result.BAD: "bold red"}
     for finding in findings:
-        mark = f"[{style[finding.result]}]{finding.result}[/]"
-        table.add_row(finding.part, mark, finding.found, finding.to_do)
+        mark = Text(finding.result, style[finding.result])
+        # Text, not markup: findings name tables of the configuration in square brackets.
+        table.add_row(Text(finding.part), mark, Text(finding.found), Text(finding.to_do))
     Console().print(table)

@@ -7,8 +7,8 @@ what the controller itself answered or raises `Refused`. Nothing here decides wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -79,12 +79,30 @@ class Installation:
         self._inhibit = inhibit
         self._connect = connect
         self._fingerprint = fingerprint
-        self._talking = False
+        self._busy = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     @property
     def talking(self) -> bool:
-        """Whether a conversation with the controller is going on."""
-        return self._talking
+        """Whether a conversation with the controller is going on, or a held car is given back."""
+        return self._busy > 0
+
+    async def until_quiet(self) -> None:
+        """Wait until nothing is going on that must not be cut; at once if nothing is."""
+        while self._busy:
+            await self._quiet.wait()
+
+    @contextmanager
+    def _not_to_be_cut(self) -> Iterator[None]:
+        self._busy += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
 
     async def identify(self) -> Identification:
         """Read the controller's identification in a parked car and compare it with the car's file.
@@ -105,10 +123,14 @@ class Installation:
         """Erase, program and verify (requirements C3, C4, D3); the old bank stays as it is.
 
         Raises PARK_LOST or INHIBIT_LOST if the car stops being parked or inhibited: from that
-        instant nothing more is sent and the controller's session ends by itself (S3).
+        instant nothing more is sent and the controller's session ends by itself (S3). Raises
+        NOT_PARKED if the car has been moved before it began: what was granted then is old.
         """
         loaded = await self._load(release, image)
-        async with self._held("UPDATE"), self._conversation(inhibited=True) as programmer:
+        async with (
+            self._held("UPDATE", patient=False),
+            self._conversation(inhibited=True) as programmer,
+        ):
             self._compare(await programmer.identify())
             await programmer.program(
                 loaded,
@@ -152,8 +174,15 @@ class Installation:
             await programmer.leave()
         return found, health
 
-    async def confirm(self) -> None:
-        """End the trial: the controller may give up the previous bank."""
+    async def confirm(self, found: Identification) -> None:
+        """End the trial: the controller may give up the previous bank.
+
+        Nothing is asked of a controller that has no such routine, or that (`found`) says that its
+        trial has ended: its answer to an earlier request may have been lost with the power.
+        """
+        ended = self.profile.identifiers.bank_status is not None and not found.trial
+        if self.profile.routines.confirm is None or ended:
+            return
         await self._park.parked()
         async with self._conversation() as programmer:
             await programmer.confirm()
@@ -179,22 +208,23 @@ class Installation:
         return await asyncio.to_thread(load_image, image, self.profile, sha256=release.sha256)
 
     @asynccontextmanager
-    async def _held(self, reason: str) -> AsyncIterator[None]:
+    async def _held(self, reason: str, *, patient: bool = True) -> AsyncIterator[None]:
         """Wait for a parked car and hold it: the drive inhibit is acknowledged inside.
 
         After success it stays held, for what follows or for `release_inhibit`; after a refusal it
         is given back, so that a car waiting for its next try can be driven. A cancellation is a
         restart of the daemon, which the drive unit's own hold covers.
         """
-        await self._parked_in_time()
+        await self._parked_in_time(patient=patient)
         await self._inhibit.acquire(reason)
-        try:
-            yield
-        except Exception:
-            await self._inhibit.release()
-            raise
+        with self._not_to_be_cut():
+            try:
+                yield
+            except Exception:
+                await self._inhibit.release()
+                raise
 
-    async def _parked_in_time(self) -> None:
+    async def _parked_in_time(self, *, patient: bool) -> None:
         """Wait for a parked car; an inhibit asserted after a restart is not kept meanwhile."""
         try:
             async with asyncio.timeout(_WAIT_INHIBITED_S):
@@ -202,6 +232,8 @@ class Installation:
         except TimeoutError:
             if self._inhibit.held:
                 await self._inhibit.release()
+            if not patient:
+                raise Refused(Code.NOT_PARKED, self._park.verdict().reasons()) from None
             await self._park.parked()
 
     @asynccontextmanager
@@ -215,22 +247,22 @@ class Installation:
                 lost.append(Refused(code, why))
                 programmer.abort()
 
-        guards = [self._park.guard(lambda verdict: stop(Code.PARK_LOST, verdict.reasons()))]
-        if inhibited:
-            guards.append(self._inhibit.guard(lambda why: stop(Code.INHIBIT_LOST, why)))
-        self._talking = True
-        try:
-            self._require_parked()
-            yield programmer
-        except Refused as refused:
-            raise (lost[0] if lost else refused) from None
-        finally:
-            self._talking = False
-            for end in guards:
-                end()
-            await programmer.close()
-        if lost:
-            raise lost[0]
+        with self._not_to_be_cut():
+            guards = [self._park.guard(lambda verdict: stop(Code.PARK_LOST, verdict.reasons()))]
+            if inhibited:
+                guards.append(self._inhibit.guard(lambda why: stop(Code.INHIBIT_LOST, why)))
+            try:
+                if not lost:  # abort silences what runs; a conversation must not begin after it
+                    self._require_parked()
+                    yield programmer
+            except Refused as refused:
+                raise (lost[0] if lost else refused) from None
+            finally:
+                for end in guards:
+                    end()
+                await programmer.close()
+            if lost:
+                raise lost[0]
 
     def _require_parked(self) -> None:
         verdict = self._park.verdict()

@@ -16,6 +16,10 @@ from vehicle_agent.timekeeper import Timekeeper
 
 log = logging.getLogger(__name__)
 
+_RECORDED = (100, 36.0)
+"""Messages that may be recorded at once, and seconds until one more may be: a flood of junk must
+not fill the journal."""
+
 
 class Intake:
     """Takes deliveries one after the other; each is acknowledged when its outcome is journaled."""
@@ -43,6 +47,9 @@ class Intake:
         self._max_packet = max_packet
         self._at = at
         self.last_refused: Refusal | None = None
+        self._room: float = _RECORDED[0]
+        self._counted_at = asyncio.get_running_loop().time()
+        self._unrecorded = 0
         self._notices: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=16)
         self._takers: dict[str, Callable[[bytes], Awaitable[None]]] = {
             Topic.DESIRED_STATE: self._notice,
@@ -90,24 +97,47 @@ class Intake:
         delivery.acknowledge()
 
     async def _refuse(self, delivery: Delivery, refusal: Refusal) -> None:
-        log.warning("message on %s refused: %s", delivery.topic, refusal)
         self.last_refused = refusal
+        if not self._make_room():
+            self._unrecorded += 1
+            log.debug("message on %s refused, not recorded: %s", delivery.topic, refusal)
+            return
+        log.warning("message on %s refused: %s", delivery.topic, refusal)
         outgoing = []
         if delivery.topic == Topic.DESIRED_STATE:
             activity = salvage_activity_id(delivery.payload)
             outgoing = self._reporter.notice_refused(activity, refusal)
-        entry = AuditEntry(
-            "message_refused",
-            {"topic": delivery.topic, "code": refusal.code, "detail": refusal.detail},
-        )
+        facts: dict[str, str | int] = {
+            "topic": delivery.topic,
+            "code": refusal.code,
+            "detail": refusal.detail,
+        }
+        if self._unrecorded:
+            facts["unrecorded"] = self._unrecorded
+        entry = AuditEntry("message_refused", facts)
+        self._unrecorded = 0
         await self._journal.record(None, audit=[entry], outgoing=outgoing, at=self._at())
         self._life.told.set()
 
+    def _make_room(self) -> bool:
+        """Take one of the records that may be made; False if there have been too many."""
+        most, seconds = _RECORDED
+        now = asyncio.get_running_loop().time()
+        self._room = min(self._room + (now - self._counted_at) / seconds, most)
+        self._counted_at = now
+        if self._room < 1:
+            return False
+        self._room -= 1
+        return True
+
     async def _notice(self, payload: bytes) -> None:
-        await self._life.receive(parse_notice(payload, self._max_packet, self._components))
+        notice = parse_notice(payload, self._max_packet, self._components)
+        if not self._make_room():
+            raise Refused(Code.UPDATE_IN_PROGRESS, "too many notices have come")
+        await self._life.receive(notice)
 
     async def _answer(self, payload: bytes) -> None:
-        self._life.answer(payload)
+        await self._life.answer(payload)
 
     async def _time(self, payload: bytes) -> None:
         self._timekeeper.accept(payload)

@@ -99,13 +99,16 @@ class Journal:
         audit: Iterable[AuditEntry] = (),
         outgoing: Iterable[Outgoing] = (),
         at: str = "",
+        displaced: Update | None = None,
     ) -> None:
         """Commit an update, its audit entries and its messages as one, durably.
 
-        `at` is trusted wall time in ISO 8601, or empty where there is none.
+        `at` is trusted wall time in ISO 8601, or empty where there is none. `displaced` is the
+        update that made room for `update`, as it ended.
         """
+        updates = [each for each in (displaced, update) if each is not None]
         entries, messages = list(audit), list(outgoing)
-        await self._run(lambda: self._record(update, entries, messages, at))
+        await self._run(lambda: self._record(updates, entries, messages, at))
 
     async def current(self) -> Update | None:
         """Return the update that changed last, or None in a car that never had one."""
@@ -145,9 +148,15 @@ class Journal:
         return self._database
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(Code.JOURNAL_DAMAGED, f"{self._path}: {error.strerror}") from error
         try:
             self._database = _connect(self._path)
+        except sqlite3.OperationalError as error:
+            # The disk or another process stands in the way; what is in the file may be whole.
+            raise Refused(Code.JOURNAL_DAMAGED, f"{self._path}: {error}") from error
         except sqlite3.DatabaseError:
             self.put_aside = _put_aside(self._path)
             try:
@@ -162,10 +171,10 @@ class Journal:
             self._database = None
 
     def _record(
-        self, update: Update | None, audit: list[AuditEntry], messages: list[Outgoing], at: str
+        self, updates: list[Update], audit: list[AuditEntry], messages: list[Outgoing], at: str
     ) -> None:
         with self._db as db:
-            if update is not None:
+            for update in updates:
                 db.execute(
                     "INSERT INTO updates VALUES(?,?,?) ON CONFLICT(activity_id)"
                     " DO UPDATE SET changed=excluded.changed, body=excluded.body",
@@ -193,7 +202,8 @@ class Journal:
         return None if row is None else msgspec.json.decode(row[0], type=Update)
 
     def _denied(self, manifest_sha256: str) -> bool:
-        for (body,) in self._db.execute("SELECT body FROM updates"):
+        query = "SELECT body FROM updates WHERE instr(body, CAST(? AS BLOB))"
+        for (body,) in self._db.execute(query, (manifest_sha256,)):
             update = msgspec.json.decode(body, type=Update)
             known = update.release is not None and update.release.manifest_sha256
             denied = update.refusal is not None and update.refusal.code is Code.CONSENT_DENIED

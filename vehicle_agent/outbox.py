@@ -19,6 +19,7 @@ async def tell(journal: Journal, mailbox: Mailbox, more: asyncio.Event) -> None:
     `more` is set by whoever has put something into the outbox. Runs until cancelled.
     """
     while True:
+        await mailbox.connected.wait()
         more.clear()
         waiting = await journal.outbox()
         for message in waiting:

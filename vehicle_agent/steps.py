@@ -42,7 +42,7 @@ class Parts:
 
 
 class Steps:
-    """Carries out the step of a state. `answers` receives consent answers as they come in."""
+    """Carries out the step of a state."""
 
     def __init__(
         self, parts: Parts, on_progress: Callable[[Progress | None], None] = lambda _: None
@@ -50,7 +50,6 @@ class Steps:
         """`on_progress` hears how far a step is, and None when a step begins."""
         self._parts = parts
         self._on_progress = on_progress
-        self._answers: asyncio.Queue[consent.Answer] = asyncio.Queue()
         self._steps: dict[State, Callable[[Update], Awaitable[Event]]] = {
             State.NOTICED: self._verify,
             State.VERIFIED: self._start_download,
@@ -84,14 +83,14 @@ class Steps:
         return found.software_version == update.software_before and not found.trial
 
     async def _verify(self, update: Update) -> Event:
+        return Event(kind=Kind.VERIFIED, release=await self.verify_candidate(update))
+
+    async def verify_candidate(self, update: Update) -> Release:
+        """Verify what a notice names, without touching a running update that it may displace."""
         release = await self._verified(update, installed=None)
         if await self._parts.journal.denied(release.manifest_sha256):
             raise Refused(Code.CONSENT_DENIED, "the driver has refused this release before")
-        return Event(kind=Kind.VERIFIED, release=release)
-
-    async def verify_candidate(self, update: Update) -> Release:
-        """Verify a notice that would displace a running update, without touching that one."""
-        return await self._verified(update, installed=None)
+        return release
 
     async def _verified(self, update: Update, installed: str | None) -> Release:
         parts = self._parts
@@ -129,25 +128,25 @@ class Steps:
 
     async def _ask(self, update: Update) -> Event:
         if update.challenge is None:
-            while not self._answers.empty():
-                self._answers.get_nowait()
             return Event(kind=Kind.CONSENT_ASKED, challenge=secrets.token_hex(16))
-        answer = await self._answers.get()
+        answered: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        return await answered  # never here: `Life.answer` moves the update on
+
+    def answer(self, update: Update, payload: bytes) -> Event:
+        """Say what an answer of the driver's display means for `update`, which asked (ready).
+
+        Raises `Refused(CONSENT_INVALID)` for one that is not signed by this car's display, not
+        for exactly this question, or that puts off without saying until when.
+        """
+        answer = consent.check_answer(payload, consent_request(update), self._parts.hmi_key)
         if answer.status == "DENIED":
             said_no = Refusal(Code.CONSENT_DENIED, f"answered in {answer.locale}")
             return Event(kind=Kind.DENIED, refusal=said_no)
-        if answer.status == "POSTPONED":
-            return Event(kind=Kind.POSTPONED, not_before=answer.not_before)
-        return Event(kind=Kind.APPROVED)
-
-    def answer(self, update: Update, payload: bytes) -> None:
-        """Take an answer of the driver's display to the question of `update` (state ready).
-
-        Raises `Refused(CONSENT_INVALID)` for one that is not signed by this car's display, or not
-        for exactly this question.
-        """
-        answer = consent.check_answer(payload, consent_request(update), self._parts.hmi_key)
-        self._answers.put_nowait(answer)
+        if answer.status == "APPROVED":
+            return Event(kind=Kind.APPROVED, not_before=answer.not_before)
+        if answer.not_before is None:
+            raise Refused(Code.CONSENT_INVALID, "consent answer: POSTPONED needs a notBefore")
+        return Event(kind=Kind.POSTPONED, not_before=answer.not_before)
 
     async def _await_start(self, update: Update) -> Event:
         await self._await_time(update.not_before)
@@ -196,7 +195,7 @@ class Steps:
         if not health.self_test_passed or health.dtcs:
             faults = ", ".join(health.dtcs) or "no fault code"
             raise Refused(Code.PROBATION_FAILED, f"self-test or fault memory: {faults}")
-        await self._installation(update).confirm()
+        await self._installation(update).confirm(found)
         return Event(
             kind=Kind.PROBATION_PASSED, software=found.software_version, rxswin=found.rxswin
         )
@@ -216,12 +215,18 @@ class Steps:
         return _after_restart(update, await self._installation(update).identify())
 
     def _installation(self, update: Update) -> Installation:
-        return self._parts.installations[update.component]
+        try:
+            return self._parts.installations[update.component]
+        except KeyError:
+            raise Refused(
+                Code.UNKNOWN_COMPONENT, f"{update.component!r} is not in the configuration"
+            ) from None
 
-    def working_on_controller(self, update: Update) -> bool:
-        """Tell whether a conversation with the controller is going on that must not be cut."""
+    async def until_quiet(self, update: Update) -> None:
+        """Wait for the end of a conversation with the controller that must not be cut."""
         installation = self._parts.installations.get(update.component)
-        return installation is not None and installation.talking
+        if installation is not None:
+            await installation.until_quiet()
 
 
 _PROOF_S = 30.0

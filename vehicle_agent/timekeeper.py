@@ -8,13 +8,12 @@ from datetime import datetime
 
 from vehicle_agent.notices.messages import Topic, time_request
 from vehicle_agent.notices.mqtt import Mailbox
-from vehicle_agent.refusals import Refused
 from vehicle_agent.trust.trusted_time import TrustedClock
 
 log = logging.getLogger(__name__)
 
 _REFRESH_S = 3600.0
-_RETRY_S = 5.0
+_RETRY_S = (5.0, 300.0)
 _WAIT_S = 20.0
 
 
@@ -46,20 +45,25 @@ class Timekeeper:
         self._attested.set()
 
     async def run(self) -> None:
-        """Ask at once and then every hour; every few seconds while there is no answer."""
+        """Ask at once and then every hour; sooner, but ever more patiently, without an answer.
+
+        A new question voids the one before, so that a slow answer needs longer patience.
+        """
+        first, longest = _RETRY_S
+        patience = first
         while True:
+            await self._mailbox.connected.wait()
+            self._attested.clear()
             try:
-                await self._mailbox.connected.wait()
-                await self._mailbox.publish(Topic.TIME_GET, time_request(self._clock.ask()))
-                async with asyncio.timeout(_RETRY_S):
+                async with asyncio.timeout(patience):
+                    await self._mailbox.publish(Topic.TIME_GET, time_request(self._clock.ask()))
                     await self._attested.wait()
-                await asyncio.sleep(_REFRESH_S)
-                self._attested.clear()
             except TimeoutError:
                 log.info("no time attestation yet")
+                patience = min(2 * patience, longest)
             except ConnectionError as error:
                 log.info("time server cannot be asked: %s", error)
-                await asyncio.sleep(_RETRY_S)
-            except Refused as refused:
-                log.warning("%s", refused)
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(first)
+            else:
+                patience = first
+                await asyncio.sleep(_REFRESH_S)

@@ -163,6 +163,7 @@ TABLE: dict[State, dict[Kind, State]] = {
         Kind.START_GRANTED: State.INSTALLING,
         Kind.DELAYED: State.APPROVED,
         Kind.UNPARKED: State.APPROVED,
+        Kind.LOST_CONTROLLER: State.RECOVERY_REQUIRED,
         **_BEFORE_START,
     },
     State.INSTALLING: {
@@ -223,22 +224,31 @@ def refusal_kind(update: Update, refusal: Refusal, *, budget: int, old_software_
     """Tell what a refusal means for `update`.
 
     Waiting (for a parked car, a network, a time) costs nothing; what the controller or the car
-    refused while being worked on becomes final at the `budget`-th time. A final refusal while
-    installing ends the update only if `old_software_runs` was read back from the controller;
+    refused while being worked on becomes final at the `budget`-th time, and so does a bus that
+    fails again and again in the middle of an installation. Where bytes may have been written, a
+    final refusal ends the update only if `old_software_runs` was read back from the controller;
     otherwise the controller counts as lost. Once the new software may run, a final refusal orders
     the rollback; recovery never gives up.
     """
     kind = _RETRY_KIND[refusal.rule.retry]
-    if _spends(refusal) and update.attempts + 1 >= budget:
+    if _spends(update, refusal) and update.attempts + 1 >= budget:
         kind = Kind.REFUSED
     if kind is not Kind.REFUSED:
         return kind if kind in TABLE[update.state] else Kind.DELAYED
-    if update.state is State.INSTALLING and not old_software_runs:
+    if needs_proof(update) and not old_software_runs:
         return Kind.LOST_CONTROLLER
     return _FINAL.get(update.state, Kind.REFUSED)
 
 
-def _spends(refusal: Refusal) -> bool:
+def needs_proof(update: Update) -> bool:
+    """Whether giving up needs the controller's own word that the old software still runs."""
+    interrupted = update.state is State.APPROVED and update.writes_started
+    return interrupted or update.state is State.INSTALLING
+
+
+def _spends(update: Update, refusal: Refusal) -> bool:
+    if update.state is State.INSTALLING and refusal.code is Code.BUS_UNAVAILABLE:
+        return True
     return refusal.rule.retry is Retry.PARKED and refusal.code is not Code.NOT_PARKED
 
 
@@ -252,7 +262,7 @@ def advance(update: Update, event: Event) -> Update:
         raise IllegalEvent(f"{event.kind} in state {update.state}")
     changes: dict[str, object] = {"state": next_state}
     if event.kind in {Kind.DELAYED, Kind.UNPARKED}:
-        spent = event.refusal is not None and _spends(event.refusal)
+        spent = event.refusal is not None and _spends(update, event.refusal)
         changes["attempts"] = update.attempts + int(spent)
     elif next_state is not update.state and event.kind is not Kind.START_GRANTED:
         # An installation that was interrupted keeps its count: the budget is for the whole of it.
@@ -261,8 +271,8 @@ def advance(update: Update, event: Event) -> Update:
         changes["writes_started"] = True
     if event.refusal is not None:
         changes["refusal"] = event.refusal
-    elif next_state in {State.COMPLETED, State.INSTALLING}:
-        changes["refusal"] = None
+    elif next_state is not update.state and next_state is not State.ROLLED_BACK:
+        changes["refusal"] = None  # it no longer stands; a rollback keeps its reason
     for name in ("release", "challenge", "not_before", "progress"):
         value = getattr(event, name)
         if value is not None:
