@@ -84,7 +84,7 @@ def assign(
     """
     custom = {
         "ecuIdentifiers": {serial: {"hardwareId": hardware} for serial, hardware in ecus.items()},
-        "releaseCounter": release.release_counter,
+        "releaseCounter": release.custom()["releaseCounter"],
         "campaign": recall.custom(vin, minutes=release.minutes, halted=halted)
         | dict(campaign or {}),
     }
