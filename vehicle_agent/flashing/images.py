@@ -1,4 +1,4 @@
-"""Firmware files as segments of memory: Intel HEX, S-record, ELF, or plain binary."""
+"""Firmware files as segments of memory: container, Intel HEX, S-record, ELF, or plain binary."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import bincopy
 
-from vehicle_agent.flashing import elf
+from vehicle_agent.flashing import container, elf
 from vehicle_agent.flashing.profile import ControllerProfile
 from vehicle_agent.refusals import Code, Refused
 
@@ -29,7 +29,10 @@ class Segment(NamedTuple):
 
 
 class Image(NamedTuple):
-    """Segments by rising address, without overlap."""
+    """Segments in the order in which they are programmed, without overlap.
+
+    Those of a container are its blocks in their own order, else they stand by rising address.
+    """
 
     segments: tuple[Segment, ...]
 
@@ -43,9 +46,9 @@ def load_image(path: Path, profile: ControllerProfile, *, sha256: str | None = N
     """Read a firmware file; its content alone decides the format.
 
     A plain binary stands at the start of the profile's first memory window. Holes up to
-    `merge_gap` are filled. With `sha256` (hex) the very bytes that are parsed must have that
-    digest. Raises Refused: IMAGE_UNREADABLE, TARGET_HASH_MISMATCH, or IMAGE_OUTSIDE_MEMORY where a
-    byte lies outside the memory map.
+    `merge_gap` are filled, except between the blocks of a container. With `sha256` (hex) the very
+    bytes that are parsed must have that digest. Raises Refused: IMAGE_UNREADABLE,
+    TARGET_HASH_MISMATCH, or IMAGE_OUTSIDE_MEMORY where a byte lies outside the memory map.
     """
     try:
         with path.open("rb") as file:
@@ -58,7 +61,10 @@ def load_image(path: Path, profile: ControllerProfile, *, sha256: str | None = N
         raise Refused(Code.IMAGE_UNREADABLE, f"{path.name}: more than {MAX_FILE} bytes")
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise Refused(Code.TARGET_HASH_MISMATCH, f"{path.name}: not the bytes that were signed")
-    image = Image(tuple(_merged(_parse(path.name, content, profile), profile)))
+    segments = _parse(path.name, content, profile)
+    if not container.is_container(content):
+        segments = _merged(segments, profile)
+    image = Image(tuple(segments))
     if not image.segments:
         raise Refused(Code.IMAGE_UNREADABLE, f"{path.name}: holds no data")
     for segment in image.segments:
@@ -75,6 +81,9 @@ def load_image(path: Path, profile: ControllerProfile, *, sha256: str | None = N
 def _parse(name: str, content: bytes, profile: ControllerProfile) -> list[Segment]:
     binary: Any = bincopy.BinFile()  # type: ignore[no-untyped-call]
     try:
+        if container.is_container(content):
+            kind = "container"
+            return [Segment(entry.address, data) for entry, data in container.parse(content)]
         if content.startswith(elf.MAGIC):
             kind = "ELF"
             return [Segment(*piece) for piece in elf.loaded(content, len(content))]
