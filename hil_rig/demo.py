@@ -121,7 +121,7 @@ class Demo:
     def _check_parts(self) -> None:
         for part in self._rig.parts:
             if part.exit_code is not None:
-                raise PartFailed(f"{part.name} ended with {part.exit_code}: {part.log}")
+                raise PartFailed(f"{part.name} ended with {part.exit_code}: {part.last_words()}")
 
 
 def main(argv: list[str]) -> int:
@@ -206,13 +206,13 @@ def _is_picturesque(moment: Moment) -> bool:
 
 def _heading(rig: Rig) -> Heading:
     bench, broker = rig.bench, rig.broker
-    wire = f"software wire, {bench.bitrate // 1000}k/{bench.data_bitrate // 1_000_000}M"
+    wire = f"software wire {bench.bitrate // 1000}k/{bench.data_bitrate // 1_000_000}M"
     version = {5: "5", 4: "3.1.1"}
     return Heading(
         recall=RECALL,
         vin=bench.vin,
         bus=wire if rig.wire is not None else bench.bus,
-        broker=f"{broker.kind}, MQTT {version[broker.version]}" if broker else "",
+        broker=f"{broker.kind} MQTT {version[broker.version]}" if broker else "",
     )
 
 

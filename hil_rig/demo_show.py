@@ -18,6 +18,7 @@ from hil_rig.demo_lines import Lines
 from hil_rig.demo_moment import Moment
 from hil_rig.demo_view import Heading, screen, summary
 
+_REDRAW_S = 0.12
 _PICTURE_COLUMNS = 110
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono, monospace"
 
@@ -82,6 +83,7 @@ class Live:
         self._console = Console()
         self._screen: Screen | None = None
         self._heading: Heading | None = None
+        self._drawn_at = -_REDRAW_S
 
     def say(self, words: str) -> None:
         """Write one line, above the screen where there is one."""
@@ -98,7 +100,10 @@ class Live:
         """Draw."""
         assert self._screen is not None
         assert self._heading is not None
-        self._screen.update(screen(self._heading, moment), refresh=True)
+        if moment.at - self._drawn_at >= _REDRAW_S or moment.ended:
+            drawn = screen(self._heading, moment, rows=self._console.height)
+            self._screen.update(drawn, refresh=True)
+            self._drawn_at = moment.at
 
     def summary(self, rows: Rows, *, good: bool) -> None:
         """Print the table."""
@@ -118,6 +123,7 @@ def picture(path: Path, heading: Heading, moment: Moment, rows: Rows, *, good: b
     console.print(screen(heading, moment))
     console.print(summary(rows, good=good))
     svg = console.export_svg(title="make demo", theme=MONOKAI, unique_id="demo")
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: (?:Fira Code|arial)[^;]*;", f"font-family: {_FONT};", svg)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,16 +14,18 @@ PHASE = "programming"
 
 
 class Meter:
-    """How many bytes the controller took in how long; `note` at every moment."""
+    """How many bytes the controller takes, and how fast; `note` at every moment."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] = (0.0, 0)
+        self.total = 0
 
     def note(self, at: float, progress: Progress | None) -> None:
         """Take one reading; programming that begins anew is measured anew."""
         if progress is None or progress.phase != PHASE:
             return
+        self.total = progress.total
         if self._first is None or progress.done < self._last[1]:
             self._first = (at, progress.done)
         if progress.done != self._last[1]:
@@ -60,6 +62,7 @@ class Facts:
     wanted: str
     controller: Mapping[str, Any]
     length: int
+    programmed: int
     signatures: tuple[Signature, ...]
     manifests: tuple[bool, ...]
     bytes_per_s: float | None
@@ -87,6 +90,7 @@ def gather(rig: Rig, moment: Moment, meter: Meter, start_s: float) -> Facts:
         wanted=str(info["version"]),
         controller=rig.tell("controller", "state"),
         length=int(entry["length"]),
+        programmed=meter.total,
         signatures=tuple(_signature(name, files) for name, files in metadata.items()),
         manifests=tuple(bool(each["verified"]) for each in car["manifests"]),
         bytes_per_s=meter.bytes_per_s,
@@ -102,7 +106,7 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
     """The summary as label and words."""
     controller = facts.controller
     bank = "AB"[int(controller["active"])]
-    rate = f", {facts.bytes_per_s:,.0f} bytes/s into flash" if facts.bytes_per_s else ""
+    rate = f" at {facts.bytes_per_s:,.0f} bytes/s" if facts.bytes_per_s else ""
     counted = ", ".join(f"{kind} {count}" for kind, count in facts.reports.items() if count)
     good = bool(facts.manifests) and all(facts.manifests)
     return [
@@ -127,7 +131,7 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
             f"{len(facts.manifests)} received, signature verified by the backend: "
             f"{'yes' if good else 'no'}",
         ),
-        ("image", f"{facts.length:,} bytes{rate}"),
+        ("image", f"{facts.length:,} bytes, {facts.programmed:,} programmed{rate}"),
         ("duration", f"{facts.duration_s:.1f} s, and {facts.start_s:.1f} s to start the parts"),
         ("reports received", f"{counted}; duplicates {facts.duplicates}"),
     ]

@@ -14,11 +14,14 @@ from rich.text import Text
 
 from hil_rig.demo_moment import ENDED, WAY, Moment
 
+FULL = 31
+_BODY = 18
+
 _MARKS = {"true": ("✔", "green"), "false": ("✘", "red"), "unknown": ("…", "yellow")}
 _WORDS = {
     "noticed": "notice received",
-    "verified": "signatures and recall hold",
-    "downloading": "image fetched while driving",
+    "verified": "signed, in the recall",
+    "downloading": "image is fetched",
     "ready": "driver is asked",
     "approved": "waits for a parked car",
     "installing": "controller is programmed",
@@ -38,16 +41,19 @@ class Heading:
     broker: str
 
 
-def screen(heading: Heading, moment: Moment) -> RenderableType:
-    """The whole screen."""
+def screen(heading: Heading, moment: Moment, *, rows: int = FULL) -> RenderableType:
+    """The whole screen; with less than `FULL` rows without the least of it."""
     left = Group(_way(moment), _car(moment))
     asking = bool(moment.words) and moment.state in {"ready", "approved"} and _drives(moment)
     right = _driver(moment) if asking else _conditions(moment)
     body = Table.grid(expand=True)
-    body.add_column(width=42)
+    body.add_column(width=44)
     body.add_column(ratio=1)
     body.add_row(left, right)
-    return Group(_heading(heading, moment), _progress(moment), body, _reports(moment))
+    parts = [_heading(heading, moment), _progress(moment), body]
+    if rows >= FULL:
+        parts.append(_reports(moment))
+    return Group(*parts)
 
 
 def summary(rows: Sequence[tuple[str, str]], *, good: bool) -> RenderableType:
@@ -55,6 +61,7 @@ def summary(rows: Sequence[tuple[str, str]], *, good: bool) -> RenderableType:
     table = Table(
         title="Update completed" if good else "Update not completed",
         title_style="bold green" if good else "bold red",
+        title_justify="left",
         show_header=False,
         expand=True,
         border_style="green" if good else "red",
@@ -67,10 +74,9 @@ def summary(rows: Sequence[tuple[str, str]], *, good: bool) -> RenderableType:
 
 
 def _heading(heading: Heading, moment: Moment) -> RenderableType:
-    line = Text.assemble(
-        ("Recall ", "dim"), (heading.recall, "bold yellow"), ("   VIN ", "dim"), heading.vin,
-        ("   bus ", "dim"), heading.bus, ("   broker ", "dim"), heading.broker,
-    )  # fmt: skip
+    line = Text.assemble(("Recall ", "dim"), (heading.recall, "bold yellow"), (" · VIN ", "dim"))
+    line.append(heading.vin).append(" · ", "dim").append(heading.bus)
+    line.append(" · ", "dim").append(heading.broker)
     clock = Text(f"{moment.at:5.1f} s", "bold")
     row = Table.grid(expand=True)
     row.add_column(ratio=1)
@@ -105,8 +111,8 @@ def _car(moment: Moment) -> RenderableType:
     state = moment.car.get("state", {})
     if state:
         speed = float(state["speed"])
-        filled = round(speed / 60 * 14)
-        bar = Text("█" * min(filled, 14), "cyan") + Text("░" * max(14 - filled, 0), "dim")
+        filled = round(speed / 60 * 12)
+        bar = Text("█" * min(filled, 12), "cyan") + Text("░" * max(12 - filled, 0), "dim")
         table.add_row("speed", Text(f"{speed:5.1f} km/h ") + bar)
         table.add_row("gear", Text(str(state["gear"]), "bold"))
         table.add_row("parking brake", str(state["epb"]))
@@ -128,9 +134,13 @@ def _conditions(moment: Moment) -> RenderableType:
         words = condition.reading if true else condition.reason
         name = Text(condition.name, "" if true else style)
         table.add_row(Text(mark, style), name, Text(words, "dim" if true else ""))
+    if moment.answers:
+        said = "green" if moment.answers[-1] == "APPROVED" else "red"
+        table.add_row("", "", "")
+        table.add_row("", "the driver's answer", Text(moment.answers[-1], said))
     mark, style = _MARKS[moment.parked]
     title = Text.assemble("Parked? ", (f"{mark} {moment.parked}", style))
-    return Panel(table, title=title, border_style="blue", height=18)
+    return Panel(table, title=title, border_style="blue", height=_BODY)
 
 
 def _driver(moment: Moment) -> RenderableType:
@@ -140,7 +150,7 @@ def _driver(moment: Moment) -> RenderableType:
     said = moment.answers[-1] if moment.answers else ""
     answer = Text(f"The driver answers: {said}", "bold green") if said else Text("…", "yellow")
     lines.append(Align.center(answer))
-    return Panel(Group(*lines), title="Driver's display", border_style="yellow", height=18)
+    return Panel(Group(*lines), title="Driver's display", border_style="yellow", height=_BODY)
 
 
 def _drives(moment: Moment) -> bool:
@@ -159,7 +169,7 @@ def _progress(moment: Moment) -> RenderableType:
     else:
         rate = progress.rate
         left = f", {(progress.total - progress.done) / rate:.0f} s left" if rate else ""
-        speed = f" {rate:,.0f} bytes/s" if rate else ""
+        speed = f", {rate / 1000:,.0f} kB/s" if rate else ""
         percent = 100 * progress.done // progress.total
         words = f"{percent} % of {progress.total:,} bytes{speed}{left}"
         bar = ProgressBar(total=progress.total, completed=progress.done)

@@ -66,11 +66,11 @@ class Part:
                 if not selector.select(deadline - time.monotonic()):
                     self.kill()
                     raise PartFailed(
-                        f"{self.name} is not ready after {START_LIMIT_S:.0f} s: {self._last()}"
+                        f"{self.name} is not ready after {START_LIMIT_S:.0f} s: {self.last_words()}"
                     )
                 piece = os.read(process.stdout.fileno(), 4096)
                 if not piece:
-                    raise PartFailed(f"{self.name} ended with {process.wait()}: {self._last()}")
+                    raise PartFailed(f"{self.name} ended with {process.wait()}: {self.last_words()}")
                 said += piece
         if not said.startswith(b"ready"):
             self.kill()
@@ -109,7 +109,8 @@ class Part:
             process.stdout.close()
         return process.returncode
 
-    def _last(self) -> str:
+    def last_words(self) -> str:
+        """Last line of its log, and where that is."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return f"{lines[-1] if lines else 'no word'} ({self.log})"
 
