@@ -70,7 +70,9 @@ class Part:
                     )
                 piece = os.read(process.stdout.fileno(), 4096)
                 if not piece:
-                    raise PartFailed(f"{self.name} ended with {process.wait()}: {self.last_words()}")
+                    raise PartFailed(
+                        f"{self.name} ended with {process.wait()}: {self.last_words()}"
+                    )
                 said += piece
         if not said.startswith(b"ready"):
             self.kill()
