@@ -11,6 +11,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from vehicle_agent.flashing.programmer import Programmer, Progress
 from vehicle_agent.identity import EcuIdentity
 from vehicle_agent.installation import Installation
 from vehicle_agent.intake import Intake
-from vehicle_agent.journal import Journal, Outgoing
+from vehicle_agent.journal import AuditEntry, Journal, Outgoing
 from vehicle_agent.notices.messages import INCOMING, SoftwareNode
 from vehicle_agent.notices.mqtt import Mailbox
 from vehicle_agent.outbox import tell
@@ -41,6 +42,7 @@ from vehicle_agent.timekeeper import Timekeeper
 from vehicle_agent.trust.floors import FileMonotonicStore
 from vehicle_agent.trust.keys import FileSigner, load_public_key
 from vehicle_agent.trust.manifest import EcuReport, build_manifest
+from vehicle_agent.trust.time_key import TimeKeys
 from vehicle_agent.trust.trusted_time import TrustedClock
 from vehicle_agent.trust.verifier import Verifier, release_counter
 from vehicle_agent.update import State, Update
@@ -100,11 +102,12 @@ class Daemon:
         self._floors = FileMonotonicStore(trust.floors_path(config.base))
         self._signer = FileSigner(config.path(trust.vehicle_key))
         self._clock = TrustedClock(
-            load_public_key(config.path(trust.time_key)),
+            TimeKeys.open(trust, config.base, self._floors),
             self._floors,
             loop_time=loop.time,
             nonce_bytes=secrets.token_bytes,
             max_age_s=trust.attestation_max_age_s,
+            system_time=lambda: datetime.now(UTC),
         )
         self._park = ParkMonitor.open(config.park, config.bus, base=config.base)
         closing.callback(self._park.close)
@@ -117,7 +120,7 @@ class Daemon:
         self._mailbox = Mailbox(
             config.mqtt, vin=config.vehicle.vin, topics=INCOMING, jitter=jitter.random
         )
-        self._timekeeper = Timekeeper(self._clock, self._mailbox)
+        self._timekeeper = Timekeeper(self._clock, self._mailbox, self._clock_is_off)
         self._installations = {
             ecu.component: self._installation(ecu) for ecu in config.vehicle.ecus
         }
@@ -254,6 +257,10 @@ class Daemon:
             name = release_counter(update.release.ecu_serial)
             counter = update.release.facts.release_counter
             await asyncio.to_thread(self._floors.raise_to, name, counter)
+
+    async def _clock_is_off(self, ahead: timedelta) -> None:
+        entry = AuditEntry("system_clock_off", {"ahead_s": int(ahead.total_seconds())})
+        await self._journal.record(None, audit=[entry], at=self._at())
 
     def _at(self) -> str:
         now = self._clock.now()

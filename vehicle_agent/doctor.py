@@ -39,7 +39,8 @@ from vehicle_agent.parking.monitor import ParkMonitor
 from vehicle_agent.refusals import Refused
 from vehicle_agent.trust.floors import FileMonotonicStore
 from vehicle_agent.trust.keys import FileSigner, load_public_key
-from vehicle_agent.trust.trusted_time import TrustedClock
+from vehicle_agent.trust.time_key import TimeKeys
+from vehicle_agent.trust.trusted_time import Outcome, TrustedClock
 from vehicle_agent.update import CHANGING
 
 LISTEN_S = 2.0
@@ -251,9 +252,10 @@ async def _backend(config: Config, running: Status | None) -> list[Finding]:
 
 async def _clock(config: Config, mailbox: Mailbox) -> Finding:
     try:
+        floors = _floors(config)
         clock = TrustedClock(
-            load_public_key(config.path(config.trust.time_key)),
-            _floors(config),
+            TimeKeys.open(config.trust, config.base, floors),
+            floors,
             loop_time=asyncio.get_running_loop().time,
             nonce_bytes=secrets.token_bytes,
             max_age_s=config.trust.attestation_max_age_s,
@@ -262,7 +264,9 @@ async def _clock(config: Config, mailbox: Mailbox) -> Finding:
         async with asyncio.timeout(_ANSWER_S):
             async for delivery in mailbox.deliveries:
                 delivery.acknowledge()
-                time = clock.accept(delivery.payload)
+                if clock.accept(delivery.payload) is not Outcome.ATTESTED:
+                    continue
+                time = clock.require_now()
                 return Finding("clock", Result.GOOD, f"attested: {time:%Y-%m-%d %H:%M:%S} UTC")
     except (TimeoutError, ConnectionError):
         pass

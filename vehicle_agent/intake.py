@@ -16,7 +16,7 @@ from vehicle_agent.timekeeper import Timekeeper
 
 log = logging.getLogger(__name__)
 
-_RECORDED = (100, 36.0)
+_RECORDED = (1000, 60.0)
 """Messages that may be recorded at once, and seconds until one more may be: a flood of junk must
 not fill the journal."""
 
@@ -140,7 +140,7 @@ class Intake:
         await self._life.answer(payload)
 
     async def _time(self, payload: bytes) -> None:
-        self._timekeeper.accept(payload)
+        await self._timekeeper.accept(payload)
 
     async def _state(self, payload: bytes) -> None:
         outgoing = await self._current_state(salvage_activity_id(payload) or "")
