@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"hil-rig demo: {error}\n")
         return 1
     except Stopped:
+        sys.stderr.write("hil-rig demo: stopped; nothing is left running\n")
         return 128 + (signals.number or signal.SIGINT)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -182,10 +183,9 @@ def _play(options: argparse.Namespace, rig: Rig, show: Show, signals: Signals) -
     except (Failed, PartFailed, BrokerFailed, RigTimeout, ControlError) as error:
         signals.check()
         return [str(error)]
-    except (Stopped, KeyboardInterrupt):
-        rig.agent.kill()  # else it would first finish what it has begun with the controller
-        raise
     finally:
+        if signals.number is not None:
+            rig.agent.kill()  # else it would first finish what it has begun with the controller
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         rig.stop()
