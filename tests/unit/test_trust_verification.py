@@ -390,7 +390,7 @@ def set_in(target, **values):
             lambda s: s.update(delegations={"keys": {}, "roles": []}),
             Code.DIRECTOR_DELEGATION,
         ),
-        ("director", set_in("custom", needsTechnician=True), Code.DIRECTOR_LOOSENS),
+        ("director", set_in("custom", version="2.4.1"), Code.DIRECTOR_LOOSENS),
         (
             "director",
             set_in("custom", energy={"install_wh": 1, "recovery_wh": 1}),

@@ -1,24 +1,29 @@
-"""One repository's chain of trust: root, timestamp, snapshot, targets. Pure: no I/O, no clock.
+"""One repository's chain of trust: root, timestamp, snapshot, targets, delegated. Pure: no I/O.
 
 The client workflow of the TUF specification (5.3 to 5.6), which Uptane's full verification applies
-to Director and Image repository alike. Whoever drives it fetches the files in that order:
+to Director and Image repository alike. `workflow.refresh` goes through it in order:
 
-    rotate_root(...)*, close_root(now), accept_timestamp, accept_snapshot, accept_targets
+    rotate_root(...)*, close_root(now), accept_timestamp, accept_snapshot, accept_targets,
+    accept_delegated(...)*
 
 What stands in `accepted` afterwards (role to bytes) is what may be stored. A stored file counts
-only if the *current* root's keys signed it: after a rotation, versions that a thief of the
-old keys drove up are forgotten (fast-forward recovery).
+only if those whom the *current* delegator names signed it: after a rotation, versions that a thief
+of the old keys drove up are forgotten (fast-forward recovery), and a stored role is verified again
+for whoever delegates to it now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+from urllib.parse import quote
 
 from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
 from vehicle_agent.refusals import Code, Refused
+from vehicle_agent.strict_json import digest
 from vehicle_agent.trust.metadata import (
     Parsed,
     T,
@@ -28,32 +33,74 @@ from vehicle_agent.trust.metadata import (
     verify,
 )
 
+TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 _TARGETS_FILE = "targets.json"
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Where plain TUF and Uptane in a car differ.
+
+    A search visits at most `most_roles` delegated roles, at most `deepest` below the top.
+    """
+
+    keyids_are_digests: bool
+    most_roles: int
+    deepest: int
+
+
+UPTANE = Rules(keyids_are_digests=True, most_roles=32, deepest=8)
+PLAIN_TUF = Rules(keyids_are_digests=False, most_roles=32, deepest=32)
 
 
 class RepositoryTrust:
     """What is trusted of one repository, and the rules by which that moves forward."""
 
-    def __init__(self, name: str, stored: Mapping[str, bytes]) -> None:
+    def __init__(
+        self,
+        name: str,
+        stored: Mapping[str, bytes],
+        other_roots: Iterable[bytes] = (),
+        *,
+        floor: Callable[[str], int] = lambda name: 0,
+        rules: Rules = UPTANE,
+    ) -> None:
         """Start from `stored` (role name to file); `root` has to be there, the others may.
 
-        Raises Refused if the stored root is not a root signed by itself.
+        `other_roots` (older ones, the provisioned one) stand in, newest first, for a stored root
+        that is damaged. `floor` gives the version below which the role of that name, in the words
+        of `versions`, is not accepted. Raises Refused if no root is one signed by itself.
         """
         self.name = name
+        self.rules = rules
         self.accepted: dict[str, bytes] = {}
+        self.rotated: dict[int, bytes] = {}
         self.targets_signed_by: tuple[str, ...] = ()
+        self._floor = floor
         self._stored = dict(stored)
-        self._root = parse(f"{name} root", Root, stored["root"])
-        verify(self._root, self._root.signed, "root")
+        self._root = self._first_whole_root([stored["root"], *other_roots])
+        if self._root.data != stored["root"]:
+            self.accepted["root"] = self._root.data
         self._now: datetime | None = None
         self._timestamp: Timestamp | None = None
         self._snapshot: Snapshot | None = None
         self._targets: Targets | None = None
 
     @property
+    def root(self) -> Root:
+        """The root that is trusted now."""
+        return self._root.signed
+
+    @property
     def next_root(self) -> int:
         """The version of the root file to ask for next."""
-        return self._root.signed.version + 1
+        return self.root.version + 1
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The verified snapshot role; only after `accept_snapshot`."""
+        return _done(self._snapshot, "accept_snapshot")
 
     @property
     def targets(self) -> Targets:
@@ -61,44 +108,49 @@ class RepositoryTrust:
         return _done(self._targets, "accept_targets")
 
     def rotate_root(self, data: bytes) -> None:
-        """Take the next root, signed by the thresholds of the old and of itself (TUF 5.3).
+        """Uptane, check Root metadata: version N+1, signed by the thresholds of N and of N+1.
 
-        Raises Refused: ROOT_ROTATION_ERROR, or what `parse` raises.
+        TUF 5.3.3 to 5.3.8. Raises Refused: ROOT_ROTATION_ERROR, or what `parse` raises.
         """
-        new = parse(f"{self.name} {self.next_root}.root", Root, data)
+        new = self._parse(f"{self.name} {self.next_root}.root", Root, data)
         if new.signed.version != self.next_root:
             raise Refused(
                 Code.ROOT_ROTATION_ERROR,
                 f"{new.where}: version {new.signed.version}, {self.next_root} is needed",
             )
-        for words, root in (("old", self._root.signed), ("new", new.signed)):
-            result = verification_result(new, root, "root")
-            if not result:
+        for words, root in (("old", self.root), ("new", new.signed)):
+            signed, threshold = verification_result(new, root, "root")
+            if len(signed) < threshold:
                 raise Refused(
                     Code.ROOT_ROTATION_ERROR,
-                    f"{new.where}: signed by {len(result.signed)} keys of the {words} root, "
-                    f"{result.threshold} are needed",
+                    f"{new.where}: signed by {len(signed)} keys of the {words} root, "
+                    f"{threshold} are needed",
                 )
         self._root = new
         self.accepted["root"] = data
+        self.rotated[new.signed.version] = data
 
     def close_root(self, now: datetime) -> None:
-        """End the rotation. Only the last root's expiry matters; `now` is trusted time (UTC).
+        """Uptane, check Root metadata, last: it is not expired (freeze) and not behind the floor.
 
-        Raises Refused(EXPIRED_METADATA).
+        Only the last root's expiry matters (TUF 5.3.10); `now` is trusted time (UTC). Fast-forward
+        recovery (5.3.11) follows from how stored files and floors are read: by the current keys.
+        Raises Refused: EXPIRED_METADATA, VERSION_MISMATCH.
         """
+        self._not_below_floor("root", self._root.where, self.root.version)
         self._check_expiry(self._root, now)
         self._now = now
 
     def accept_timestamp(self, data: bytes) -> None:
-        """TUF 5.4. An equal version is no news: the stored file stays.
+        """Uptane, check Timestamp metadata (TUF 5.4): signatures, rollback, expiry.
 
+        An equal version is no news: the stored file stays.
         Raises Refused: UNMET_THRESHOLD, VERSION_MISMATCH, EXPIRED_METADATA, or as `parse`.
         """
         now = _done(self._now, "close_root")
-        new = parse(f"{self.name} timestamp", Timestamp, data)
-        verify(new, self._root.signed, "timestamp")
-        old = self._trusted("timestamp", Timestamp)
+        new = self._parse(f"{self.name} timestamp", Timestamp, data)
+        verify(new, self.root, "timestamp")
+        old = None if data == self._stored.get("timestamp") else self._counting(Timestamp)
         if old is not None:
             _not_lower(new.where, new.signed.version, old.signed.version)
             if new.signed.version == old.signed.version:
@@ -108,53 +160,131 @@ class RepositoryTrust:
                 new.signed.snapshot_meta.version,
                 old.signed.snapshot_meta.version,
             )
+        self._not_below_floor("timestamp", new.where, new.signed.version)
+        self._not_below_floor(
+            "snapshot", f"{new.where}, snapshot", new.signed.snapshot_meta.version
+        )
         self._check_expiry(new, now)
         self._timestamp = new.signed
         self.accepted["timestamp"] = new.data
 
     def accept_snapshot(self, data: bytes) -> None:
-        """TUF 5.5. Raises Refused as `accept_timestamp`."""
+        """Uptane, check Snapshot metadata (TUF 5.5).
+
+        Hashes and version that Timestamp names, signatures, no file gone or of a lower version
+        (rollback), expiry. Raises Refused as `accept_timestamp`.
+        """
         now = _done(self._now, "close_root")
-        meta = _done(self._timestamp, "accept_timestamp").snapshot_meta
-        new = self._child("snapshot", Snapshot, data, meta)
-        old = self._trusted("snapshot", Snapshot)
+        new = self._child("snapshot", Snapshot, data, self.root)
+        old = None if data == self._stored.get("snapshot") else self._counting(Snapshot)
         for name, known in (old.signed.meta if old is not None else {}).items():
             offered = new.signed.meta.get(name)
             if offered is None:
                 raise Refused(Code.VERSION_MISMATCH, f"{new.where}: {name[:64]!r} has gone")
             _not_lower(f"{new.where}, {name[:64]}", offered.version, known.version)
-        if _TARGETS_FILE not in new.signed.meta:
+        targets = new.signed.meta.get(_TARGETS_FILE)
+        if targets is None:
             raise Refused(Code.METADATA_MALFORMED, f"{new.where}: {_TARGETS_FILE!r} is missing")
+        self._not_below_floor("targets", f"{new.where}, {_TARGETS_FILE}", targets.version)
         self._check_expiry(new, now)
         self._snapshot = new.signed
         self.accepted["snapshot"] = data
 
     def accept_targets(self, data: bytes) -> None:
-        """TUF 5.6, top level. Raises Refused as `accept_timestamp`."""
-        now = _done(self._now, "close_root")
-        meta = _done(self._snapshot, "accept_snapshot").meta[_TARGETS_FILE]
-        new = self._child("targets", Targets, data, meta)
-        old = self._trusted("targets", Targets)
-        if old is not None:
-            _not_lower(new.where, new.signed.version, old.signed.version)
-        self._check_expiry(new, now)
-        self._targets = new.signed
-        self.targets_signed_by = verify(new, self._root.signed, "targets")
-        self.accepted["targets"] = data
+        """Uptane, check Targets metadata (TUF 5.6), top level.
 
-    def limit(self, role: str, otherwise: int) -> int:
-        """The length in bytes that the parent names for `role`, else `otherwise`."""
+        Hashes and version that Snapshot names, signatures, expiry. That the version is no lower
+        than before has been checked in the snapshot. Raises Refused as `accept_timestamp`.
+        """
+        self._targets, self.targets_signed_by = self._accept_targets("targets", data, self.root)
+
+    def accept_delegated(
+        self, role: str, data: bytes, delegator: Root | Targets
+    ) -> tuple[Targets, tuple[str, ...]]:
+        """Uptane, check Targets metadata of a delegated role, for `delegator`, and its signers.
+
+        Raises Refused as `accept_timestamp`.
+        """
+        return self._accept_targets(role, data, delegator)
+
+    def stored(self, role: str, delegator: Root | Targets) -> bytes | None:
+        """The stored file of `role` if it is still the one to use, so that none is to be fetched.
+
+        It is verified again, for `delegator`: who signed it once has no say any more.
+        """
+        data = self.accepted.get(role) or self._stored.get(role)
+        if data is None:
+            return None
+        try:
+            if role == "snapshot":
+                self._child(role, Snapshot, data, delegator)
+            else:
+                self._child(role, Targets, data, delegator)
+        except Refused:
+            return None
+        return data
+
+    def described(self, role: str) -> MetaFile | None:
+        """What the parent of `role` says of its file; None if it does not name it."""
         if role == "snapshot":
-            meta = _done(self._timestamp, "accept_timestamp").snapshot_meta
-        else:
-            meta = _done(self._snapshot, "accept_snapshot").meta[_TARGETS_FILE]
-        return otherwise if meta.length is None else min(meta.length, otherwise)
+            return _done(self._timestamp, "accept_timestamp").snapshot_meta
+        return self.snapshot.meta.get(f"{role}.json")
 
-    def _child(self, role: str, kind: type[T], data: bytes, meta: MetaFile) -> Parsed[T]:
-        where = f"{self.name} {role}"
+    def file_name(self, role: str) -> str:
+        """The name that the file of `role` is fetched by, quoted for a URL.
+
+        Raises Refused(METADATA_MALFORMED) for a name that is too long for a file's.
+        """
+        quoted = quoted_role(role)
+        meta = self.described(role) if role not in {"root", "timestamp"} else None
+        if meta is None or not self.root.consistent_snapshot:
+            return f"{quoted}.json"
+        return f"{meta.version}.{quoted}.json"
+
+    def versions(self) -> dict[str, int]:
+        """What is accepted by now, as floors for later: names for a MonotonicStore, versions.
+
+        All but root's name ends in a digest of the keys in charge. With new keys it starts
+        anew: versions that a thief drove up do not outlive the stolen key.
+        """
+        versions = {self._floor_name("root"): self.root.version}
+        if self._timestamp is not None:
+            versions[self._floor_name("timestamp")] = self._timestamp.version
+        if self._snapshot is not None:
+            versions[self._floor_name("snapshot")] = self._snapshot.version
+        if self._targets is not None:
+            versions[self._floor_name("targets")] = self._targets.version
+        return versions
+
+    def _first_whole_root(self, candidates: list[bytes]) -> Parsed[Root]:
+        first: Refused | None = None
+        for data in candidates:
+            try:
+                root = self._parse(f"{self.name} root", Root, data)
+                verify(root, root.signed, "root")
+            except Refused as refused:
+                first = first or refused
+                continue
+            return root
+        raise first or Refused(Code.CONFIG_INVALID, f"{self.name} root: none was provisioned")
+
+    def _accept_targets(
+        self, role: str, data: bytes, delegator: Root | Targets
+    ) -> tuple[Targets, tuple[str, ...]]:
+        now = _done(self._now, "close_root")
+        new = self._child(role, Targets, data, delegator)
+        self._check_expiry(new, now)
+        self.accepted[role] = data
+        return new.signed, verify(new, delegator, role)
+
+    def _child(self, role: str, kind: type[T], data: bytes, delegator: Root | Targets) -> Parsed[T]:
+        where = f"{self.name} {role[:64]}"
+        meta = self.described(role)
+        if meta is None:
+            raise Refused(Code.DELEGATION_MISSING, f"{where}: the snapshot does not name it")
         check_described(where, data, meta)
-        new = parse(where, kind, data)
-        verify(new, self._root.signed, role)
+        new = self._parse(where, kind, data)
+        verify(new, delegator, role)
         if new.signed.version != meta.version:
             raise Refused(
                 Code.VERSION_MISMATCH,
@@ -162,17 +292,31 @@ class RepositoryTrust:
             )
         return new
 
-    def _trusted(self, role: str, kind: type[T]) -> Parsed[T] | None:
-        """The stored file of `role` if it still holds under the current root."""
-        data = self._stored.get(role)
+    def _counting(self, kind: type[T]) -> Parsed[T] | None:
+        """The stored file of the top-level role `kind` if it holds under the current root."""
+        data = self._stored.get(kind.type)
         if data is None:
             return None
         try:
-            parsed = parse(f"stored {self.name} {role}", kind, data)
-            verify(parsed, self._root.signed, role)
+            parsed = self._parse(f"stored {self.name} {kind.type}", kind, data)
+            verify(parsed, self.root, kind.type)
         except Refused:
             return None
         return parsed
+
+    def _parse(self, where: str, kind: type[T], data: bytes) -> Parsed[T]:
+        return parse(where, kind, data, keyids_are_digests=self.rules.keyids_are_digests)
+
+    def _floor_name(self, role: str) -> str:
+        if role == "root":
+            return f"version/{self.name}/root"
+        in_charge = ("snapshot", "targets") if role == "targets" else (role,)
+        keys = {each: self.root.roles[each].keyids for each in in_charge}
+        keyids = {each: sorted(ids) for each, ids in keys.items()}
+        return f"version/{self.name}/{role}/{digest(keyids)[:16]}"
+
+    def _not_below_floor(self, role: str, where: str, version: int) -> None:
+        _not_lower(where, version, self._floor(self._floor_name(role)))
 
     def _check_expiry(self, parsed: Parsed[T], now: datetime) -> None:
         if parsed.signed.is_expired(now):
@@ -181,6 +325,23 @@ class RepositoryTrust:
                 f"{parsed.where}: expired {parsed.signed.expires:%Y-%m-%dT%H:%M:%SZ}, "
                 f"trusted time is {now:%Y-%m-%dT%H:%M:%SZ}",
             )
+
+
+def quoted_role(role: str) -> str:
+    """The name of `role` as part of a file's name and of a URL: nothing in it can lead elsewhere.
+
+    Raises Refused(METADATA_MALFORMED) for a name that is too long or no Unicode.
+    """
+    try:
+        quoted = quote(role, safe="")
+    except UnicodeEncodeError:
+        raise Refused(Code.METADATA_MALFORMED, "role name: is not Unicode") from None
+    if len(quoted) > _LONGEST_NAME:
+        raise Refused(
+            Code.METADATA_MALFORMED,
+            f"role name {quoted[:32]!r}…: longer than {_LONGEST_NAME} characters",
+        )
+    return quoted
 
 
 def _not_lower(where: str, offered: int, known: int) -> None:

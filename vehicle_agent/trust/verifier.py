@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,10 +14,12 @@ import msgspec
 from vehicle_agent.identity import VehicleIdentity
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import Release
+from vehicle_agent.trust.delegations import locate
 from vehicle_agent.trust.floors import MonotonicStore
-from vehicle_agent.trust.release import release_for
+from vehicle_agent.trust.release import directed_to, release_for
 from vehicle_agent.trust.repository import RepositoryTrust
 from vehicle_agent.trust.store import TrustStore
+from vehicle_agent.trust.workflow import Want, Workflow, drive_async, refresh
 
 Fetch = Callable[[str, int], Awaitable[bytes | None]]
 """`fetch(url, limit)`: the file of at most `limit` bytes, None if the server says it has none.
@@ -25,7 +28,7 @@ Raises Refused(METADATA_UNAVAILABLE) if the server does not answer."""
 
 DIRECTOR, IMAGE = "director", "image"
 
-_MOST_ROTATIONS = 256
+R = TypeVar("R")
 
 
 class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,16 +105,20 @@ class Verifier:
         for url in (director_url, image_url):
             check_url(url, self._config.allowed_hosts)
         async with self._one_at_a_time:
-            director = await self._refresh(DIRECTOR, director_url, now)
-            image = await self._refresh(IMAGE, image_url, now)
+            director = await self._trusted(DIRECTOR)
+            await self._carry_out(director, director_url, refresh(director, now))
+            directed = directed_to(component, self._identity, director.targets)
+            image = await self._trusted(IMAGE)
+            await self._carry_out(image, image_url, refresh(image, now))
+            located = await self._carry_out(
+                image, image_url, locate(image, directed.path, ecu.hardware_id)
+            )
         release = release_for(
-            component,
-            self._identity,
-            director.targets,
-            image.targets,
+            directed,
+            located,
             image_url=image_url,
             counter_floor=self._floors.get(release_counter(ecu.serial)),
-            signed_by=director.targets_signed_by + image.targets_signed_by,
+            signed_by=director.targets_signed_by + (located.signed_by if located else ()),
         )
         if release.facts.version != version:
             raise Refused(
@@ -121,36 +128,27 @@ class Verifier:
             )
         return release
 
-    async def _refresh(self, name: str, url: str, now: datetime) -> RepositoryTrust:
-        """Bring one repository up to date; stores what was accepted, also if a later file fails."""
-        trust = RepositoryTrust(name, await asyncio.to_thread(self._store.load, name))
+    async def _trusted(self, name: str) -> RepositoryTrust:
+        return await asyncio.to_thread(self._store.trusted, name)
+
+    async def _carry_out(self, trust: RepositoryTrust, url: str, workflow: Workflow[R]) -> R:
+        """Go through `workflow`; what it accepted is stored, also if a later file is refused."""
+
+        async def fetch(file: Want) -> bytes | None:
+            return await self._get(url, file)
+
         try:
-            for _ in range(_MOST_ROTATIONS):
-                root = await self._get(url, f"{trust.next_root}.root.json")
-                if root is None:
-                    break
-                trust.rotate_root(root)
-            trust.close_root(now)
-            trust.accept_timestamp(await self._need(url, "timestamp.json"))
-            limit = trust.limit("snapshot", self._config.metadata_limit)
-            trust.accept_snapshot(await self._need(url, "snapshot.json", limit))
-            limit = trust.limit("targets", self._config.metadata_limit)
-            trust.accept_targets(await self._need(url, "targets.json", limit))
+            return await drive_async(workflow, fetch)
         finally:
-            await asyncio.shield(asyncio.to_thread(self._store.save, name, trust.accepted))
-        return trust
+            await asyncio.shield(asyncio.to_thread(self._store.keep, trust))
 
-    async def _get(self, url: str, name: str, limit: int | None = None) -> bytes | None:
-        limit = self._config.metadata_limit if limit is None else limit
-        data = await self._fetch(f"{url.rstrip('/')}/{name}", limit)
+    async def _get(self, url: str, file: Want) -> bytes | None:
+        limit = self._config.metadata_limit
+        if file.length is not None:
+            limit = min(limit, file.length)
+        data = await self._fetch(f"{url.rstrip('/')}/{file.name}", limit)
         if data is not None and len(data) > limit:
-            raise Refused(Code.METADATA_MALFORMED, f"{name}: longer than {limit} bytes")
-        return data
-
-    async def _need(self, url: str, name: str, limit: int | None = None) -> bytes:
-        data = await self._get(url, name, limit)
-        if data is None:
-            raise Refused(Code.METADATA_UNAVAILABLE, f"{name}: the repository does not have it")
+            raise Refused(Code.METADATA_MALFORMED, f"{file.name[:80]}: longer than {limit} bytes")
         return data
 
 
