@@ -13,6 +13,7 @@ _PARTS = {
     "backend": ("hil_rig.backend.command", "run repositories, image server and campaign desk"),
     "hmi": ("hil_rig.backend.hmi", "run the driver's display that asks for consent"),
     "firmware": ("hil_rig.firmware", "make and show controller images"),
+    "container": ("hil_rig.container_command", "make and show targets of several blocks"),
     "ctl": ("hil_rig.control_command", "tell a running part something over its control socket"),
 }
 
