@@ -11,7 +11,7 @@ from tests.integration.scenario_bench import running_rig, untouched, update_in, 
 pytestmark = pytest.mark.scenario
 
 
-@pytest.mark.requirement("A2")
+@pytest.mark.requirement("A3")
 def test_no_release_goes_back_and_none_is_installed_twice(tmp_path: Path) -> None:
     with running_rig(tmp_path, driving=False, consent="approve") as rig:
         pid = rig.agent.pid
