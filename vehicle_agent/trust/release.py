@@ -19,9 +19,13 @@ from tuf.api.metadata import TargetFile, Targets
 from vehicle_agent.identity import EcuIdentity, VehicleIdentity
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import Campaign, Release, ReleaseFacts
-from vehicle_agent.strict_json import canonical, digest
 from vehicle_agent.trust.delegations import Located
-from vehicle_agent.trust.metadata import in_words, known_hashes
+from vehicle_agent.trust.metadata import (
+    canonical_of_parsed,
+    digest_of_parsed,
+    in_words,
+    known_hashes,
+)
 from vehicle_agent.trust.tightening import tighten
 
 _TEXT_FIELDS = ("purpose", "changes", "minutes", "unavailable", "instructions")
@@ -100,17 +104,18 @@ def release_for(
         filepath=path,
         length=described.length,
         sha256=sha256,
+        hashes=dict(described.hashes),
         image_url=f"{image_url.rstrip('/')}/targets/{quote(path)}",
         facts=facts,
         campaign=campaign,
         correlation_id=directed.correlation_id,
-        manifest_sha256=digest(
+        manifest_sha256=digest_of_parsed(
             {
                 "director": _entry(directed.target, director_custom),
                 "image": _entry(described, image_custom),
             }
         ),
-        texts_sha256=digest(msgspec.to_builtins(campaign.texts)),
+        texts_sha256=digest_of_parsed(msgspec.to_builtins(campaign.texts)),
         signed_by=signed_by,
     )
 
@@ -185,7 +190,7 @@ def _check_alike(
         ("releaseCounter", director_custom.get("releaseCounter"), image_custom["releaseCounter"]),
     )
     for name, ours, theirs in compared:
-        if canonical(ours) != canonical(theirs):
+        if canonical_of_parsed(ours) != canonical_of_parsed(theirs):
             raise Refused(
                 Code.TARGET_MISMATCH,
                 f"target {path!r}: {name} differs between Director and Image repository",

@@ -14,6 +14,7 @@ for whoever delegates to it now.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,6 @@ from urllib.parse import quote
 from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
 from vehicle_agent.refusals import Code, Refused
-from vehicle_agent.strict_json import digest
 from vehicle_agent.trust.metadata import (
     Parsed,
     T,
@@ -175,7 +175,7 @@ class RepositoryTrust:
         (rollback), expiry. Raises Refused as `accept_timestamp`.
         """
         now = _done(self._now, "close_root")
-        new = self._child("snapshot", Snapshot, data, self.root)
+        new, _ = self._child("snapshot", Snapshot, data, self.root)
         old = None if data == self._stored.get("snapshot") else self._counting(Snapshot)
         for name, known in (old.signed.meta if old is not None else {}).items():
             offered = new.signed.meta.get(name)
@@ -272,25 +272,28 @@ class RepositoryTrust:
         self, role: str, data: bytes, delegator: Root | Targets
     ) -> tuple[Targets, tuple[str, ...]]:
         now = _done(self._now, "close_root")
-        new = self._child(role, Targets, data, delegator)
+        new, signed_by = self._child(role, Targets, data, delegator)
         self._check_expiry(new, now)
         self.accepted[role] = data
-        return new.signed, verify(new, delegator, role)
+        return new.signed, signed_by
 
-    def _child(self, role: str, kind: type[T], data: bytes, delegator: Root | Targets) -> Parsed[T]:
+    def _child(
+        self, role: str, kind: type[T], data: bytes, delegator: Root | Targets
+    ) -> tuple[Parsed[T], tuple[str, ...]]:
+        """The file of `role` and who signed it, if it is the one that its parents mean."""
         where = f"{self.name} {role[:64]}"
         meta = self.described(role)
         if meta is None:
             raise Refused(Code.DELEGATION_MISSING, f"{where}: the snapshot does not name it")
         check_described(where, data, meta)
         new = self._parse(where, kind, data)
-        verify(new, delegator, role)
+        signed_by = verify(new, delegator, role)
         if new.signed.version != meta.version:
             raise Refused(
                 Code.VERSION_MISMATCH,
                 f"{where}: version {new.signed.version}, its parent names {meta.version}",
             )
-        return new
+        return new, signed_by
 
     def _counting(self, kind: type[T]) -> Parsed[T] | None:
         """The stored file of the top-level role `kind` if it holds under the current root."""
@@ -311,9 +314,9 @@ class RepositoryTrust:
         if role == "root":
             return f"version/{self.name}/root"
         in_charge = ("snapshot", "targets") if role == "targets" else (role,)
-        keys = {each: self.root.roles[each].keyids for each in in_charge}
-        keyids = {each: sorted(ids) for each, ids in keys.items()}
-        return f"version/{self.name}/{role}/{digest(keyids)[:16]}"
+        keyids = (",".join(sorted(self.root.roles[each].keyids)) for each in in_charge)
+        keys = hashlib.sha256(";".join(keyids).encode()).hexdigest()
+        return f"version/{self.name}/{role}/{keys[:16]}"
 
     def _not_below_floor(self, role: str, where: str, version: int) -> None:
         _not_lower(where, version, self._floor(self._floor_name(role)))

@@ -13,8 +13,7 @@ import msgspec
 
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import ReleaseFacts
-from vehicle_agent.strict_json import canonical
-from vehicle_agent.trust.metadata import in_words
+from vehicle_agent.trust.metadata import canonical_of_parsed, in_words
 
 OWN_FIELDS = frozenset({"ecuIdentifiers", "campaign"})
 """Fields of the Director's custom that the Image role does not have."""
@@ -55,7 +54,9 @@ def tighten(
     target in refusals. Raises Refused: DIRECTOR_LOOSENS, METADATA_MALFORMED.
     """
     for name in director.keys() - OWN_FIELDS - UNREAD_FIELDS - _MAY_DIFFER:
-        if name not in image or canonical(director[name]) != canonical(image[name]):
+        if name not in image or canonical_of_parsed(director[name]) != canonical_of_parsed(
+            image[name]
+        ):
             raise _loosens(where, name, "which Image has not signed so")
     try:
         said = msgspec.convert(director, _Stricter)
