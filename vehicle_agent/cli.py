@@ -20,10 +20,26 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except Refused as refused:
-        sys.stderr.write(f"vehicle-agent: {refused}\n")
-        return 1
+        return _say(refused)
+    except ExceptionGroup as group:
+        refusals, defects = group.split(Refused)
+        if defects is not None or refusals is None:
+            raise
+        return _say(_first(refusals))
     except KeyboardInterrupt:
         return 130
+
+
+def _say(refused: BaseException) -> int:
+    sys.stderr.write(f"vehicle-agent: {refused}\n")
+    return 1
+
+
+def _first(group: BaseException) -> BaseException:
+    """The first of what ended the parts that run side by side."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 def _parser() -> argparse.ArgumentParser:

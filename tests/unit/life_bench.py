@@ -382,25 +382,26 @@ class Bench:
 
     async def until(self, *states: State):
         """Let time pass until the update is in one of `states`."""
-        for _ in range(200_000):
+        await self.until_true(lambda: self.car.state in states)
+
+    async def until_true(self, happened, step_s=0.05):
+        """Let time pass, a step at a time, until `happened()`."""
+        for _ in range(100_000):
             if self.task is not None and self.task.done():
                 self.task.result()
-            if self.car.state in states:
+            if happened():
                 return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"still {self.car.state}, not {states}")
+            await asyncio.sleep(step_s)
+        raise AssertionError(f"still {self.car.state}")
 
     def say(self, policy=Policy.APPROVE, update=None):
         request = consent_request(update or self.life.update)
-        said = answer(
-            request, policy, key=HMI, locale="en", now=START, randomness=lambda n: bytes(n)
-        )
+        said = answer(request, policy, key=HMI, locale="en", now=START, randomness=bytes)
         return json.dumps(said).encode()
 
     async def approve(self):
         await self.until(State.READY)
-        while self.life.update.challenge is None:
-            await asyncio.sleep(0.05)
+        await self.until_true(lambda: self.life.update.challenge is not None)
         await self.life.answer(self.say())
 
     async def serve_outside(self, notice):

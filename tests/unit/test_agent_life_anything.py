@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: a legal state, on disk as in memory, and no unguarded byte."""
+"""Whatever happens in whatever order: a legal state, on disk as in memory, no unguarded byte."""
 
 from __future__ import annotations
 

@@ -179,8 +179,7 @@ def test_a_stop_finishes_the_conversation_and_writes_down_what_came_of_it(tmp_pa
     async def main() -> None:
         bench = Bench(tmp_path)
         await approved(bench)
-        while "program" not in bench.car.calls:
-            await asyncio.sleep(0.01)
+        await bench.until_true(lambda: "program" in bench.car.calls, 0.01)
         bench.life.stop_when_safe()
         await bench.task
         assert bench.car.other == NEW
@@ -197,8 +196,7 @@ def test_a_stop_between_two_conversations_of_the_soak_does_not_wait_for_the_next
     async def main() -> None:
         bench = Bench(tmp_path)
         await approved(bench)
-        while "health" not in bench.car.calls:
-            await asyncio.sleep(0.01)
+        await bench.until_true(lambda: "health" in bench.car.calls, 0.01)
         bench.car.loses_park_at = "leave"
         bench.life.stop_when_safe()
         async with asyncio.timeout(5):

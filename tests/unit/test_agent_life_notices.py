@@ -30,8 +30,7 @@ async def ready(bench: Bench, activity: str = "a1") -> None:
     await bench.start()
     await bench.life.receive(a_notice(activity))
     await bench.until(State.READY)
-    while bench.life.update.challenge is None:
-        await asyncio.sleep(0.05)
+    await bench.until_true(lambda: bench.life.update.challenge is not None)
 
 
 @pytest.mark.requirement("D2")
@@ -232,8 +231,7 @@ def test_a_notice_during_identification_displaces_after_the_conversation(tmp_pat
         bench = Bench(tmp_path)
         await ready(bench)
         await bench.life.answer(bench.say())
-        while not bench.car.calls:
-            await asyncio.sleep(0.01)
+        await bench.until_true(lambda: bench.car.calls, 0.01)
         assert bench.car.calls == ["identify"]
         await bench.life.receive(a_notice("a2"))
         await bench.until(State.READY)

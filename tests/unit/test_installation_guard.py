@@ -1,4 +1,4 @@
-"""The controller is talked to in a parked, held car only; losing either ends it in the same call."""
+"""The controller is talked to in a parked, held car only; a loss ends it in the same call."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def test_a_loss_while_writing_aborts_in_the_same_call(tmp_path: Path, loss: str)
         bench = Bench(tmp_path)
         made, car = await installation(bench), bench.car
         task = asyncio.ensure_future(install(bench, made))
-        while car.calls.count("program") < 2:
-            await asyncio.sleep(0.01)
+        await bench.until_true(lambda: car.calls.count("program") >= 2, 0.01)
         if loss == "park":
             car.park(False)
         else:
