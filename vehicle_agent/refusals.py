@@ -56,6 +56,7 @@ class Code(StrEnum):
     PROFILE_MISMATCH = "ProfileMismatch"
     # download
     IMAGE_SERVER_UNAVAILABLE = "ImageServerUnavailable"
+    SLOW_RETRIEVAL = "SlowRetrieval"
     IMAGE_TRUNCATED = "ImageTruncated"
     DISK_FULL = "DiskFull"
     # consent
@@ -159,6 +160,9 @@ RULES: dict[Code, Rule] = {
     Code.NEEDS_TECHNICIAN: Rule("a technician at the console"),
     Code.PROFILE_MISMATCH: Rule("the controller profile that the release was signed for"),
     Code.IMAGE_SERVER_UNAVAILABLE: Rule("an image server that answers", Retry.LATER),
+    Code.SLOW_RETRIEVAL: Rule(
+        "a server that sends faster than download.minimum_rate", Retry.LATER, attack=True
+    ),
     Code.IMAGE_TRUNCATED: Rule("an image of the signed length", Retry.LATER),
     Code.DISK_FULL: Rule("free space in the state directory", Retry.LATER),
     Code.CONSENT_DENIED: Rule("a new campaign notice; the driver said no"),

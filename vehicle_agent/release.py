@@ -95,7 +95,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
     `manifest_sha256` is the digest of the canonical JSON of both repositories' target entries: it
     stays the same when roles are only signed anew, and changes with anything decided on.
-    `texts_sha256` is the digest of the canonical JSON of `campaign.texts`.
+    `texts_sha256` is the digest of the canonical JSON of `campaign.texts`. `hashes` are all signed
+    digests of the image (hex, by algorithm), `sha256` the one that every image has.
     """
 
     component: str
@@ -111,3 +112,4 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     manifest_sha256: str
     texts_sha256: str
     signed_by: tuple[str, ...]
+    hashes: dict[str, str] = {}

@@ -121,7 +121,7 @@ class Steps:
         return await self._parts.downloader.image(
             release.image_url,
             release.length,
-            release.sha256,
+            {"sha256": release.sha256, **release.hashes},
             path,
             lambda done, total: self._on_progress(Progress("download", done, total)),
         )
@@ -155,16 +155,19 @@ class Steps:
             raise Refused(Code.CONSENT_INVALID, "the release has changed since the driver agreed")
         image = await self._image(update)
         installation = self._installation(update)
-        found = await installation.identify()
+        software = (await installation.identify()).software_version
+        if update.writes_started and software == fresh.facts.version:
+            # Interrupted after the controller had accepted it, and restarted since: go on there.
+            return Event(kind=Kind.START_GRANTED)
         campaign.check(
             fresh,
             self._parts.identity,
-            installed_version=found.software_version,
+            installed_version=software,
             languages=self._parts.languages,
             profile_sha256=installation.profile.sha256,
         )
         await installation.check_image(fresh, image)
-        return Event(kind=Kind.START_GRANTED, software=found.software_version)
+        return Event(kind=Kind.START_GRANTED, software=software)
 
     async def _await_time(self, not_before: str | None) -> None:
         if not_before is None:

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     STALL = "stall"  # sends `amount` bytes, then nothing, and keeps the connection
     ENDLESS = "endless"  # promises no length and never ends
     WITHOUT_RANGES = "without_ranges"  # always sends the whole
+    OTHER_RANGE = "other_range"  # answers a range with one that begins `amount` bytes earlier
 
 
 @dataclass(frozen=True, kw_only=True)

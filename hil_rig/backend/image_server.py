@@ -11,18 +11,40 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from hil_rig.backend.faults import Fault, Kind
 
-Resolve = Callable[[str], bytes | None]
+
+class Content(Protocol):
+    """Something too large to hold in memory: bytes by slices, and its entity tag."""
+
+    etag: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice, /) -> bytes: ...
+
+
+Resolve = Callable[[str], "bytes | Content | None"]
 
 _PIECE = 64 * 1024
+
+
+@dataclass
+class Answer:
+    """One line of the server's log; `sent` counts the bytes of the body so far."""
+
+    path: str
+    range: str
+    status: int = 0
+    sent: int = 0
+
+
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
 
@@ -48,6 +70,7 @@ class ImageServer:
         self._address = (host, port)
         self._server: _Server | None = None
         self.requests: list[str] = []
+        self.log: list[Answer] = []
         self.open()
 
     @property
@@ -103,7 +126,7 @@ class ImageServer:
                     return fault
         return None
 
-    def content(self, path: str) -> bytes | None:
+    def content(self, path: str) -> bytes | Content | None:
         """What stands under the URL path, or None."""
         return self._resolve(path)
 
@@ -145,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
+        self._logged = Answer(path, self.headers.get("Range", ""))
+        self.server.owner.log.append(self._logged)
         fault = self.server.owner.take_fault(path)
         kind = fault.kind if fault else None
         amount = fault.amount if fault else 0
@@ -155,17 +180,20 @@ class _Handler(BaseHTTPRequestHandler):
         if kind is Kind.STATUS or content is None:
             self._say(amount if kind is Kind.STATUS else HTTPStatus.NOT_FOUND)
             return
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        if kind is Kind.LONGER:
+        etag = _etag(content)
+        if kind is Kind.LONGER and isinstance(content, bytes):
             content += bytes(amount)
-        elif kind is Kind.CORRUPT:
+        elif kind is Kind.CORRUPT and isinstance(content, bytes):
             content = _flip(content, amount)
         span = None if kind is Kind.WITHOUT_RANGES else self._asked_range(len(content), etag)
         if span == (0, 0):
             self._say(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"bytes */{len(content)}")
             return
         first, end = span or (0, len(content))
-        self.send_response(HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK)
+        if span and kind is Kind.OTHER_RANGE:
+            first = max(first - amount, 0)
+        self._logged.status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
+        self.send_response(self._logged.status)
         if span:
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(content)}")
         if kind is Kind.ENDLESS:
@@ -177,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.end_headers()
         if with_body:
-            self._send(memoryview(content)[first:end], kind, amount)
+            self._send(content, (first, end), kind, amount)
 
     def _asked_range(self, length: int, etag: str) -> tuple[int, int] | None:
         """First byte and end (exclusive) of the range asked for; (0, 0) cannot be satisfied."""
@@ -193,36 +221,48 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return (start, end) if start < end else (0, 0)
 
-    def _send(self, body: memoryview, kind: Kind | None, amount: int) -> None:
+    def _send(
+        self, content: bytes | Content, span: tuple[int, int], kind: Kind | None, amount: int
+    ) -> None:
         if kind in {Kind.TRUNCATED, Kind.STALL}:
-            self.wfile.write(body[:amount])
+            span = (span[0], min(span[0] + amount, span[1]))
             self.close_connection = True
-            if kind is Kind.STALL:
-                self.server.ending.wait()
-            return
-        for piece in self._pieces(body, kind, amount):
+        for piece in self._pieces(content, span, kind, amount):
             self.wfile.write(piece)
+            self._logged.sent += len(piece)
+        if kind is Kind.STALL:
+            self.server.ending.wait()
 
-    def _pieces(self, body: memoryview, kind: Kind | None, amount: int) -> Iterator[memoryview]:
+    def _pieces(
+        self, content: bytes | Content, span: tuple[int, int], kind: Kind | None, amount: int
+    ) -> Iterator[bytes]:
         """The body in writes, paced by the fault; ends when the server is closed."""
         if kind is not Kind.DRIP:
-            yield from (body[at : at + _PIECE] for at in range(0, len(body), _PIECE))
+            for at in range(*span, _PIECE):
+                yield content[at : min(at + _PIECE, span[1])]
             while kind is Kind.ENDLESS and not self.server.ending.is_set():
-                yield memoryview(bytes(_PIECE))
+                yield bytes(_PIECE)
             return
         step = max(amount // 10, 1)
-        for at in range(0, len(body), step):
-            yield body[at : at + step]
+        for at in range(*span, step):
+            yield content[at : min(at + step, span[1])]
             if self.server.ending.wait(step / max(amount, 1)):
                 self.close_connection = True
                 return
 
     def _say(self, status: int, content_range: str | None = None) -> None:
+        self._logged.status = status
         self.send_response(status)
         if content_range:
             self.send_header("Content-Range", content_range)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+def _etag(content: bytes | Content) -> str:
+    if not isinstance(content, bytes):
+        return content.etag
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 def _flip(content: bytes, offset: int) -> bytes:

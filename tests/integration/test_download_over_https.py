@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import shutil
+import socket
 import ssl
 import sys
 import threading
@@ -14,8 +15,7 @@ import pytest
 from hil_rig.backend.faults import Fault, Kind
 from hil_rig.backend.image_server import ImageServer
 from hil_rig.backend.pki import make_server_certificate
-from vehicle_agent import download
-from vehicle_agent.download import DownloadConfig, Downloader
+from vehicle_agent.download import DownloadConfig, Downloader, part
 from vehicle_agent.refusals import Code, Refused
 
 IMAGE = bytes(range(256)) * 4096
@@ -45,7 +45,7 @@ class Client:
         self.folder = folder
         self.destination = folder / "images" / "adas.image"
         self.part = self.destination.with_name("adas.image.part")
-        self.base = f"https://localhost:{server.port}"
+        self.base = f"https://localhost:{getattr(server, 'port', 0)}"
         self.progress = []
         self.now = None
         settings = {"slow_after_s": 5.0} | config
@@ -53,11 +53,13 @@ class Client:
             DownloadConfig(ca="", **settings), ca=tls / "ca.pem", now=lambda: self.now
         )
 
-    async def image(self, *, path=PATH, length=LENGTH, sha256=SHA256):
+    async def image(self, *, path=PATH, length=LENGTH, sha256=SHA256, **hashes):
         def note(there, total):
             self.progress.append((there, total))
 
-        return await self.downloader.image(self.base + path, length, sha256, self.destination, note)
+        signed = {"sha256": sha256, **hashes}
+        url = self.base + path
+        return await self.downloader.image(url, length, signed, self.destination, note)
 
     async def image_refused(self, **arguments):
         with pytest.raises(Refused) as caught:
@@ -96,18 +98,14 @@ async def test_complete_image_is_hashed_again_not_fetched_again(client, server):
     assert client.destination.read_bytes() == IMAGE
 
 
-async def test_truncated_image_is_resumed_where_it_ended(client, server, monkeypatch):
+async def test_truncated_image_is_resumed_where_it_ended(client, server):
     server.inject(Fault(kind=Kind.TRUNCATED, amount=300_000, times=1))
     assert await client.image_refused() is Code.IMAGE_TRUNCATED
     there = client.part.stat().st_size
     assert 0 < there <= 300_000
-    fetched = []
-    write = download._write
-    monkeypatch.setattr(
-        download, "_write", lambda file, chunk: (fetched.append(len(chunk)), write(file, chunk))
-    )
     await client.image()
-    assert sum(fetched) == len(IMAGE) - there
+    assert (server.log[-1].range, server.log[-1].status) == (f"bytes={there}-", 206)
+    assert server.log[-1].sent == len(IMAGE) - there
     assert client.destination.read_bytes() == IMAGE
 
 
@@ -182,7 +180,7 @@ async def test_server_that_is_gone_and_back(client, server):
 async def test_server_that_drips_is_left_and_what_came_is_kept(tls, server, tmp_path, kind):
     client = Client(tls, server, tmp_path, slow_after_s=0.3, minimum_rate=1_000_000)
     server.inject(Fault(kind=kind, amount=1000))
-    assert await client.image_refused() is Code.IMAGE_SERVER_UNAVAILABLE
+    assert await client.image_refused() is Code.SLOW_RETRIEVAL
     assert client.part.stat().st_size > 0
 
 
@@ -206,9 +204,9 @@ async def test_full_disk_is_asked_first(client, server, monkeypatch):
 
 async def test_disk_that_fills_up_meanwhile(client, monkeypatch):
     def no_room(file, chunk):
-        raise download._DiskError("No space left on device")
+        raise part.DiskError("No space left on device")
 
-    monkeypatch.setattr(download, "_write", no_room)
+    monkeypatch.setattr(part, "_write", no_room)
     assert await client.image_refused() is Code.DISK_FULL
 
 
@@ -228,7 +226,7 @@ async def test_metadata_is_bounded_and_absence_told_apart(client, server):
         (Kind.ENDLESS, Code.METADATA_MALFORMED),
         (Kind.TRUNCATED, Code.METADATA_UNAVAILABLE),
         (Kind.DROPPED, Code.METADATA_UNAVAILABLE),
-        (Kind.STALL, Code.METADATA_UNAVAILABLE),
+        (Kind.STALL, Code.SLOW_RETRIEVAL),
     ],
 )
 async def test_metadata_from_a_hostile_server(tls, server, tmp_path, fault, code):
@@ -291,7 +289,9 @@ from vehicle_agent.download import DownloadConfig, Downloader
 
 ca, url, length, sha256, destination = sys.argv[1:]
 downloader = Downloader(DownloadConfig(ca=ca, slow_after_s=60.0), ca=Path(ca))
-asyncio.run(downloader.image(url, int(length), sha256, Path(destination), lambda *_: None))
+asyncio.run(
+    downloader.image(url, int(length), {"sha256": sha256}, Path(destination), lambda *_: None)
+)
 """
 
 
@@ -306,7 +306,101 @@ async def test_download_is_resumed_after_sigkill(client, server, tls):
     await process.wait()
     there = client.part.stat().st_size
     assert there < len(IMAGE)
-    await client.image()
-    assert client.progress[0][0] > there
+    again = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, *map(str, arguments), cwd=Path(__file__).parents[2]
+    )
+    assert await again.wait() == 0
+    assert [answer.range for answer in server.log] == ["", f"bytes={there}-"]
+    assert server.log[1].sent == len(IMAGE) - there
     assert client.destination.read_bytes() == IMAGE
     assert [path.name for path in client.destination.parent.iterdir()] == ["adas.image"]
+
+
+async def test_object_swapped_after_a_kill_starts_again(client, server):
+    server.inject(Fault(kind=Kind.STALL, amount=300_000, times=1))
+    task = asyncio.create_task(client.image())
+    await until(lambda: client.part.exists() and client.part.stat().st_size > 200_000)
+    task.cancel()
+    await asyncio.wait({task})
+    there = client.part.stat().st_size
+    other = IMAGE[::-1]
+    server.contents[PATH] = other
+    await client.image(sha256=hashlib.sha256(other).hexdigest())
+    assert (server.log[-1].range, server.log[-1].status) == (f"bytes={there}-", 200)
+    assert client.destination.read_bytes() == other
+
+
+async def test_server_that_resumes_elsewhere_is_not_followed(client, server):
+    server.inject(Fault(kind=Kind.TRUNCATED, amount=300_000, times=1))
+    await client.image_refused()
+    server.inject(Fault(kind=Kind.OTHER_RANGE, amount=1000, times=1))
+    assert await client.image_refused() is Code.IMAGE_SERVER_UNAVAILABLE
+    assert not client.part.exists()
+    await client.image()
+
+
+@pytest.mark.requirement("A1")
+async def test_every_signed_hash_is_checked(client, server):
+    sha512 = hashlib.sha512(IMAGE).hexdigest()
+    assert await client.image_refused(sha512="0" * 128) is Code.TARGET_HASH_MISMATCH
+    assert await client.image_refused(md5="0" * 32) is Code.TARGET_HASH_MISMATCH
+    await client.image(sha512=sha512)
+    assert client.destination.read_bytes() == IMAGE
+
+
+async def test_server_that_accepts_and_never_answers_is_unavailable(tls, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(tls, silent, tmp_path, slow_after_s=0.2)
+        client.base = f"https://localhost:{silent.getsockname()[1]}"
+        assert await client.image_refused() is Code.IMAGE_SERVER_UNAVAILABLE
+
+
+class Zeros:
+    """An object of many GB that nobody holds."""
+
+    etag = '"zeros"'
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, span):
+        return bytes(span.stop - span.start)
+
+
+class Counting:
+    """Takes the place of a digest: the digest is the length. Reading 4 GiB would cost seconds."""
+
+    name = "sha256"
+
+    def __init__(self, _name):
+        self.count = 0
+
+    def update(self, chunk):
+        self.count += len(chunk)
+
+    def hexdigest(self):
+        return str(self.count)
+
+
+async def test_image_beyond_4_gib_is_resumed_at_its_offset(client, server, monkeypatch):
+    def count_file(path, digests, _on_read):
+        digests._running[0].count = path.stat().st_size
+        return digests._running[0].count
+
+    monkeypatch.setattr(hashlib, "new", Counting)
+    monkeypatch.setattr(part, "hash_file", count_file)
+    length = (1 << 32) + 3 * (1 << 16) + 7
+    there = (1 << 32) + 5
+    server.contents[PATH] = Zeros(length)
+    client.part.parent.mkdir()
+    with client.part.open("wb") as sparse:
+        sparse.truncate(there)
+    client.destination.with_name("adas.image.etag").write_text(Zeros.etag)
+    await client.image(length=length, sha256=str(length))
+    assert server.log[-1].range == f"bytes={there}-"
+    assert server.log[-1].sent == length - there
+    assert client.destination.stat().st_size == length
+    assert client.destination.stat().st_blocks * 512 < 1 << 24

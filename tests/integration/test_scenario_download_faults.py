@@ -28,8 +28,8 @@ LATER: dict[str, tuple[dict[str, Any], str]] = {
     "broken": ({"kind": "status", "amount": 500}, "ImageServerUnavailable"),
     "overloaded": ({"kind": "status", "amount": 503}, "ImageServerUnavailable"),
     "redirects": ({"kind": "status", "amount": 302}, "ImageServerUnavailable"),
-    "drips": ({"kind": "drip", "amount": 100}, "ImageServerUnavailable"),
-    "stalls": ({"kind": "stall", "amount": 5_000}, "ImageServerUnavailable"),
+    "drips": ({"kind": "drip", "amount": 100}, "SlowRetrieval"),
+    "stalls": ({"kind": "stall", "amount": 5_000}, "SlowRetrieval"),
 }
 NEVER: dict[str, tuple[dict[str, Any], str]] = {
     "longer": ({"kind": "longer", "amount": 1}, "OversizedTarget"),
