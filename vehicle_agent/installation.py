@@ -122,6 +122,7 @@ class Installation:
     ) -> None:
         """Erase, program and verify (requirements C3, C4, D3); the old bank stays as it is.
 
+        A controller that runs the release already is not written: activation reads it back.
         Raises PARK_LOST or INHIBIT_LOST if the car stops being parked or inhibited: from that
         instant nothing more is sent and the controller's session ends by itself (S3). Raises
         NOT_PARKED if the car has been moved before it began: what was granted then is old.
@@ -131,7 +132,10 @@ class Installation:
             self._held("UPDATE", patient=False),
             self._conversation(inhibited=True) as programmer,
         ):
-            self._compare(await programmer.identify())
+            found = await programmer.identify()
+            self._compare(found)
+            if found.software_version == release.facts.version:
+                return  # accepted before an interruption, and restarted by itself since
             await programmer.program(
                 loaded,
                 fingerprint=self._fingerprint(),

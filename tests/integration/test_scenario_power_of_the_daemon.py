@@ -1,0 +1,114 @@
+"""The daemon ends in the middle of its work on the controller, by SIGKILL and by SIGTERM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hil_rig.launch import Rig
+from tests.integration.conftest import StartRig
+from tests.integration.power_bench import (
+    LIMIT_S,
+    completed,
+    controller,
+    every_report_counted_once,
+    listen,
+    restart,
+    until,
+)
+
+pytestmark = [pytest.mark.scenario, pytest.mark.requirement("C1"), pytest.mark.requirement("D3")]
+
+INHIBIT, REQUEST, FUNCTIONAL = 0x310, 0x7A0, 0x7DF
+
+WRITING: dict[str, dict[str, Any]] = {
+    "erasing": {"match": "3101FF00"},
+    "early programming": {"match": "36", "nth": 2},
+    "late programming": {"match": "36", "nth": 16},
+    "checking": {"match": "31010202"},
+}
+
+
+def hold(rig: Rig, **request: Any) -> None:
+    """Let the controller take long over this request, so that the daemon can be caught at it."""
+    rig.tell("controller", "clear")
+    rig.tell("controller", "fault", kind="delay", seconds=4, **request)
+
+
+def killed_while_the_car_is_held(rig: Rig, stage: str) -> None:
+    """Kill the daemon; the drive unit holds on, and the next daemon asks for that at first."""
+    rig.agent.kill()
+    assert rig.tell("car", "state")["inhibited"] == "YES", stage
+    assert rig.tell("car", "gear", gear="D")["reason"] == "drive inhibited", stage
+    with listen(rig, INHIBIT, REQUEST, FUNCTIONAL) as bus:
+        while bus.recv(0):  # what the dead one had still handed over
+            pass
+        rig.agent.start()
+        first = bus.recv(LIMIT_S)
+    assert first is not None, stage
+    assert first.arbitration_id == INHIBIT, f"{stage}: the controller was talked to first"
+    assert rig.tell("car", "state")["inhibited"] == "YES", stage
+
+
+def test_a_daemon_killed_at_each_stage_of_writing_writes_anew_and_completes(
+    start_rig: StartRig,
+) -> None:
+    rig = start_rig(driving=False)
+    with every_report_counted_once(rig):
+        stages = iter(WRITING.items())
+        stage, request = next(stages)
+        hold(rig, **request)
+        rig.notify()
+        while True:
+            at = request.get("nth", 1) - 1
+            phase = stage.split()[-1]
+            rig.wait(
+                lambda s, phase=phase, at=at: (  # type: ignore[misc]
+                    s.progress is not None
+                    and s.progress.phase == phase
+                    and s.progress.done >= at * 4000
+                ),
+                stage,
+            )
+            following = next(stages, None)
+            if following is None:
+                break
+            # The controller is still busy with the old request: the fault is for the daemon to come
+            stage, request = following
+            hold(rig, **request)
+            killed_while_the_car_is_held(rig, stage)
+        rig.tell("controller", "clear")
+        killed_while_the_car_is_held(rig, stage)
+        completed(rig)
+    assert controller(rig)["banks"] == ["2.3.1", "2.4.0"]
+
+
+def test_a_daemon_killed_around_the_restart_of_the_controller_reads_the_new_software_back(
+    start_rig: StartRig,
+) -> None:
+    rig = start_rig(driving=False, reset_s=4.0)
+    hold(rig, match="1101")
+    with every_report_counted_once(rig):
+        rig.notify()
+        rig.wait_for_state("activating")
+        until(lambda: controller(rig)["busy"], "request for a reset")
+        assert controller(rig)["version"] == "2.3.1"
+        killed_while_the_car_is_held(rig, "before the reset")
+        until(lambda: not controller(rig)["running"], "restart of the controller")
+        killed_while_the_car_is_held(rig, "after the reset")
+        completed(rig)
+
+
+def test_sigterm_in_mid_programming_finishes_the_conversation_and_the_next_daemon_the_update(
+    start_rig: StartRig,
+) -> None:
+    rig = start_rig(driving=False)
+    hold(rig, match="36", nth=9)
+    with every_report_counted_once(rig):
+        rig.notify()
+        until(lambda: controller(rig)["programs"] == 8, "half of the image")
+        assert rig.agent.stop(limit_s=LIMIT_S) == 0
+        assert controller(rig)["next"] == "trial"
+        restart(rig)
+        completed(rig)
