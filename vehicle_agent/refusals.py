@@ -31,11 +31,13 @@ class Code(StrEnum):
     TARGET_MISMATCH = "TargetMismatch"
     TARGET_HASH_MISMATCH = "TargetHashMismatch"
     OVERSIZED_TARGET = "OversizedTarget"
+    DECRYPTION_FAILED = "DecryptionFailed"
     BAD_HARDWARE_ID = "BadHardwareId"
     BAD_ECU_ID = "BadEcuId"
     DIRECTOR_DELEGATION = "DirectorDelegation"
     DIRECTOR_REPEATED_ECU_ID = "DirectorRepeatedEcuId"
     DELEGATION_MISSING = "DelegationMissing"
+    NO_UPDATE = "NoUpdate"
     METADATA_MALFORMED = "MetadataMalformed"
     METADATA_UNAVAILABLE = "MetadataUnavailable"
     URL_NOT_ALLOWED = "UrlNotAllowed"
@@ -135,11 +137,13 @@ RULES: dict[Code, Rule] = {
     ),
     Code.TARGET_HASH_MISMATCH: Rule("an image with the signed hashes", attack=True),
     Code.OVERSIZED_TARGET: Rule("an image of the signed length", attack=True),
+    Code.DECRYPTION_FAILED: Rule("an image encrypted for this car's image key", attack=True),
     Code.BAD_HARDWARE_ID: Rule("a target for this controller's hardware", attack=True),
     Code.BAD_ECU_ID: Rule("a target for a controller of this car", attack=True),
     Code.DIRECTOR_DELEGATION: Rule("Director targets without delegations", attack=True),
     Code.DIRECTOR_REPEATED_ECU_ID: Rule("Director targets naming a controller once", attack=True),
     Code.DELEGATION_MISSING: Rule("a delegation that covers the target", attack=True),
+    Code.NO_UPDATE: Rule("the campaign's stage reaching this car; a notice will come then"),
     Code.METADATA_MALFORMED: Rule("metadata in TUF 1.0 JSON"),
     Code.METADATA_UNAVAILABLE: Rule("a repository that answers", Retry.LATER),
     Code.URL_NOT_ALLOWED: Rule("a host on the configuration's allow-list", attack=True),

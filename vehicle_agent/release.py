@@ -90,8 +90,26 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     soak: Soak
 
 
+class ImageEncryption(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How the Director has encrypted the image for this car; `trust/encryption.py` reads it.
+
+    `recipient` names the car's image key; `sealed_key` and `nonce` are hex. `length` and `hashes`
+    are of the encrypted file.
+    """
+
+    algorithm: str
+    recipient: str
+    sealed_key: str
+    nonce: str
+    length: int
+    hashes: dict[str, str]
+
+
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """One verified target for one controller of this car.
+
+    `length` and hashes are of the image as it is installed; `encryption` is None for an image that
+    is fetched as it is.
 
     `manifest_sha256` is the digest of the canonical JSON of both repositories' target entries: it
     stays the same when roles are only signed anew, and changes with anything decided on.
@@ -112,4 +130,5 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     manifest_sha256: str
     texts_sha256: str
     signed_by: tuple[str, ...]
+    encryption: ImageEncryption | None = None
     hashes: dict[str, str] = {}

@@ -379,7 +379,7 @@ def set_in(target, **values):
             ),
             Code.BAD_ECU_ID,
         ),
-        ("director", lambda s: s.update(targets={}), Code.BAD_ECU_ID),
+        ("director", lambda s: s.update(targets={}), Code.NO_UPDATE),
         (
             "director",
             lambda s: s["targets"].update(second=s["targets"][PATH]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Protocol
@@ -32,20 +33,7 @@ class FileSigner:
 
     def __init__(self, path: Path) -> None:
         """Load the key; raises Refused(CONFIG_INVALID) if others could read it, or it is none."""
-        try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(path.stat().st_mode)
-                pem = file.read()
-        except OSError as error:
-            raise Refused(
-                Code.CONFIG_INVALID, f"key file {str(path)!r}: {error.strerror}"
-            ) from None
-        if mode & 0o077:
-            raise Refused(
-                Code.CONFIG_INVALID,
-                f"key file {str(path)!r} has mode {mode:04o}: others may read it; "
-                f"0600 is needed, and a new key if it was exposed",
-            )
+        pem = read_private_file(path)
         try:
             key = load_pem_private_key(pem, None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -65,6 +53,26 @@ class FileSigner:
     def sign(self, payload: bytes) -> bytes:
         """The Ed25519 signature over `payload`."""
         return self._key.sign(payload)
+
+
+def read_private_file(path: Path) -> bytes:
+    """What stands in a key or PIN file that its owner alone may read.
+
+    Raises Refused(CONFIG_INVALID) if others could read it, or it cannot be read at all.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(1 << 16)
+    except OSError as error:
+        raise Refused(Code.CONFIG_INVALID, f"key file {str(path)!r}: {error.strerror}") from None
+    if mode & 0o077:
+        raise Refused(
+            Code.CONFIG_INVALID,
+            f"key file {str(path)!r} has mode {mode:04o}: others may read it; "
+            f"0600 is needed, and a new key if it was exposed",
+        )
+    return content
 
 
 def load_public_key(path: Path) -> Ed25519PublicKey:

@@ -18,7 +18,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from vehicle_agent.identity import EcuIdentity, VehicleIdentity
 from vehicle_agent.refusals import Code, Refused
-from vehicle_agent.release import Campaign, Release, ReleaseFacts
+from vehicle_agent.release import Campaign, ImageEncryption, Release, ReleaseFacts
 from vehicle_agent.trust.delegations import Located
 from vehicle_agent.trust.metadata import (
     canonical_of_parsed,
@@ -45,13 +45,20 @@ def directed_to(component: str, identity: VehicleIdentity, director: Targets) ->
     """Uptane, check Targets metadata of the Director, and its target for `component`.
 
     All of the file is checked, other controllers' targets too. Raises Refused: UNKNOWN_COMPONENT,
-    DIRECTOR_DELEGATION, DIRECTOR_REPEATED_ECU_ID, BAD_ECU_ID, BAD_HARDWARE_ID, METADATA_MALFORMED.
+    DIRECTOR_DELEGATION, DIRECTOR_REPEATED_ECU_ID, BAD_ECU_ID, BAD_HARDWARE_ID, METADATA_MALFORMED;
+    NO_UPDATE if it has none, as for a car that a staged campaign has not reached: no attack.
     """
     ecu = identity.ecu(component)
     if ecu is None:
         raise Refused(Code.UNKNOWN_COMPONENT, f"{component!r} is not in the configuration")
     path, target = _directed(director, identity, ecu)
     return Directed(ecu, path, target, _correlation_id(director))
+
+
+def is_halted(directed: Directed) -> bool:
+    """Whether the Director has halted the campaign of this target."""
+    campaign = _custom("Director", directed.target).get("campaign")
+    return isinstance(campaign, dict) and campaign.get("halted") is True
 
 
 def release_for(
@@ -117,6 +124,7 @@ def release_for(
         ),
         texts_sha256=digest_of_parsed(msgspec.to_builtins(campaign.texts)),
         signed_by=signed_by,
+        encryption=_encryption(path, director_custom),
     )
 
 
@@ -147,7 +155,7 @@ def _directed(
                 )
             chosen[serial] = (path, target)
     if ecu.serial not in chosen:
-        raise Refused(Code.BAD_ECU_ID, f"director targets: nothing for ECU {ecu.serial!r}")
+        raise Refused(Code.NO_UPDATE, f"director targets: nothing for ECU {ecu.serial!r}")
     return chosen[ecu.serial]
 
 
@@ -215,7 +223,16 @@ def _campaign(path: str, custom: Mapping[str, Any]) -> Campaign:
     return _convert(where, campaign, Campaign)
 
 
-_Shape = TypeVar("_Shape", Campaign, ReleaseFacts)
+def _encryption(path: str, custom: Mapping[str, Any]) -> ImageEncryption | None:
+    if "encryption" not in custom:
+        return None
+    where = f"director target {path!r}, encryption"
+    encryption = _convert(where, custom["encryption"], ImageEncryption)
+    known_hashes(where, encryption.hashes)
+    return encryption
+
+
+_Shape = TypeVar("_Shape", Campaign, ImageEncryption, ReleaseFacts)
 
 
 def _convert(where: str, value: Mapping[str, Any], shape: type[_Shape]) -> _Shape:

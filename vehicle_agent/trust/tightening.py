@@ -15,7 +15,7 @@ from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import ReleaseFacts
 from vehicle_agent.trust.metadata import canonical_of_parsed, in_words
 
-OWN_FIELDS = frozenset({"ecuIdentifiers", "campaign"})
+OWN_FIELDS = frozenset({"ecuIdentifiers", "campaign", "encryption"})
 """Fields of the Director's custom that the Image role does not have."""
 
 UNREAD_FIELDS = frozenset({"name", "targetFormat", "uri", "createdAt", "updatedAt"})

@@ -16,7 +16,7 @@ from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import Release
 from vehicle_agent.trust.delegations import locate
 from vehicle_agent.trust.floors import MonotonicStore
-from vehicle_agent.trust.release import directed_to, release_for
+from vehicle_agent.trust.release import directed_to, is_halted, release_for
 from vehicle_agent.trust.repository import RepositoryTrust
 from vehicle_agent.trust.store import TrustStore
 from vehicle_agent.trust.workflow import Want, Workflow, drive_async, refresh
@@ -37,7 +37,8 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `directory` holds the stored metadata and the floors; `director_root` and `image_root` are the
     root metadata that the car was provisioned with; `time_key` (the time server's, public) and
     `vehicle_key` (private, mode 0600) are PEM files. `allowed_hosts` are `host` (any port) or
-    `host:port`. A time attestation counts for `attestation_max_age_s`; a metadata file has at most
+    `host:port`. `vehicle_key` may be the URI of a key on a token (`trust/pkcs11.py`);
+    `image_key` (private, mode 0600) opens images that are encrypted for this car. A time attestation counts for `attestation_max_age_s`; a metadata file has at most
     `metadata_limit` bytes.
     """
 
@@ -46,6 +47,7 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     image_root: str
     time_key: str
     vehicle_key: str
+    image_key: str | None = None
     allowed_hosts: tuple[str, ...]
     attestation_max_age_s: float = 86_400.0
     metadata_limit: int = 1 << 20
@@ -127,6 +129,27 @@ class Verifier:
                 f"Director and Image {release.facts.version!r}",
             )
         return release
+
+    async def halted(self, component: str, filepath: str, director_url: str) -> bool:
+        """Whether the Director, asked anew, says that the campaign of this target is halted.
+
+        A Director that has nothing or something else for the controller says nothing of it.
+        Raises Refused as `verify`: whether it is halted is not known then.
+        """
+        now = self._now()
+        if now is None:
+            raise Refused(Code.NO_TRUSTED_TIME, "expiry of metadata cannot be judged")
+        check_url(director_url, self._config.allowed_hosts)
+        async with self._one_at_a_time:
+            director = await self._trusted(DIRECTOR)
+            await self._carry_out(director, director_url, refresh(director, now))
+            try:
+                directed = directed_to(component, self._identity, director.targets)
+            except Refused as refused:
+                if refused.refusal.code is Code.NO_UPDATE:
+                    return False
+                raise
+        return directed.path == filepath and is_halted(directed)
 
     async def _trusted(self, name: str) -> RepositoryTrust:
         return await asyncio.to_thread(self._store.trusted, name)
