@@ -16,7 +16,12 @@ _DEFAULT_CONFIG = Path("/etc/vehicle-agent/agent.toml")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit 0: done; 1: refused (the code stands on stderr); 2: wrong usage."""
-    options = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["repository"]:
+        from vehicle_agent.trust.client import main as repository
+
+        return repository(arguments[1:])
+    options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except Refused as refused:
@@ -66,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     park = command("park", "show the park conditions and what each still needs")
     park.add_argument("--json", action="store_true", help="one JSON object")
     park.set_defaults(run=_ask, command="park")
+    commands.add_parser("repository", help="a plain TUF client, for a desk", add_help=False)
     return parser
 
 

@@ -99,7 +99,7 @@ def release_for(
             f"target {path!r}: release counter {facts.release_counter}, "
             f"the car has had {counter_floor}",
         )
-    known_hashes(f"target {path!r}", described.hashes)
+    known = known_hashes(f"target {path!r}", described.hashes)
     sha256 = described.hashes.get("sha256")
     if sha256 is None:
         raise Refused(Code.METADATA_MALFORMED, f"target {path!r}: has no sha256")
@@ -111,7 +111,7 @@ def release_for(
         filepath=path,
         length=described.length,
         sha256=sha256,
-        hashes=dict(described.hashes),
+        hashes={name: described.hashes[name] for name in known},
         image_url=f"{image_url.rstrip('/')}/targets/{quote(path)}",
         facts=facts,
         campaign=campaign,

@@ -27,12 +27,21 @@ _ROOTS = "roots"
 class TrustStore:
     """Files `<folder>/<repository>/<role>.json`, and the roots the car was provisioned with.
 
-    Roots once accepted stay as `<folder>/<repository>/roots/<N>.root.json`; version floors stand in
-    `<folder>/versions.json`, in two copies.
+    Roots once accepted stay as `<folder>/<repository>/roots/<N>.root.json`.
     """
 
-    def __init__(self, folder: Path, provisioned_roots: Mapping[str, Path]) -> None:
-        """`provisioned_roots`: repository name to the root file that counts until one is stored."""
+    def __init__(
+        self,
+        folder: Path,
+        provisioned_roots: Mapping[str, Path],
+        *,
+        versions: Path | None = None,
+    ) -> None:
+        """`provisioned_roots`: repository name to the root file that counts until one is stored.
+
+        `versions` is the file of the version floors (two copies), `<folder>/versions.json` if None.
+        """
+        self._versions_path = versions or folder / "versions.json"
         self._folder = folder
         self._provisioned = dict(provisioned_roots)
         self._versions: MonotonicStore | None = None
@@ -61,8 +70,7 @@ class TrustStore:
             for version, root in trust.rotated.items():
                 write_durably(self._made(trust.name, _ROOTS) / f"{version}.root.json", root)
             trust.rotated.clear()
-            for name, version in trust.versions().items():
-                self._floors().raise_to(name, version)
+            self._raise_floors(trust.versions())
         except OSError as error:
             raise Refused(Code.DISK_FULL, f"{str(self._folder)!r}: {error.strerror}") from None
 
@@ -119,14 +127,27 @@ class TrustStore:
                 "root metadata is needed",
             ) from None
 
+    def _raise_floors(self, versions: Mapping[str, int]) -> None:
+        for name, version in versions.items():
+            try:
+                self._floors().raise_to(name, version)
+            except Refused:
+                self._versions = None
+                self._floors().raise_to(name, version)
+
     def _floors(self) -> MonotonicStore:
+        """The version floors; where both copies are damaged, new ones from what is stored.
+
+        They are the second line behind the stored files, and no damage may shut updates out.
+        """
         if self._versions is None:
-            path = self._folder / "versions.json"
+            path = self._versions_path
             try:
                 self._versions = FileMonotonicStore(path)
             except Refused:
-                for copy in self._folder.glob("versions.json*"):
-                    copy.replace(copy.with_name(f"damaged-{copy.name}"))
+                for copy in (path, path.with_name(f"{path.name}.copy")):
+                    if copy.exists():
+                        copy.replace(copy.with_name(f"damaged-{copy.name}"))
                 self._versions = FileMonotonicStore(path)
         return self._versions
 
