@@ -38,6 +38,12 @@ def controller(rig: Rig) -> dict[str, Any]:
     return rig.tell("controller", "state")
 
 
+def half_written(rig: Rig) -> bool:
+    """Whether the controller is at the ninth of 17 blocks, which a fault lets take long."""
+    state = controller(rig)
+    return bool(state["programs"] == 8 and state["busy"])
+
+
 def restart(rig: Rig, dies: str | None = None) -> None:
     """Start the daemon after its end; `dies`: the point at which it ends (`mortal_agent.py`)."""
     rig.agent.stop()

@@ -12,6 +12,7 @@ from tests.integration.power_bench import (
     completed,
     controller,
     every_report_counted_once,
+    half_written,
     restart,
     until,
 )
@@ -41,7 +42,7 @@ def test_a_controller_that_loses_power_is_programmed_anew_or_waited_for(
     rig = start_rig(driving=False, reset_s=2.0)
     rig.tell("controller", "fault", kind="delay", match="36", nth=9, seconds=30)
     rig.notify()
-    until(lambda: controller(rig)["programs"] == 8, "half of the image")
+    until(lambda: half_written(rig), "half of the image")
     rig.tell("controller", "power", to="cycle")
     boots(rig)
     assert controller(rig)["version"] == "2.3.1"
@@ -73,7 +74,7 @@ def test_both_lose_power_in_mid_programming_and_between_an_effect_and_its_decisi
     rig.tell("controller", "fault", kind="delay", match="36", nth=9, seconds=60)
     with every_report_counted_once(rig):
         rig.notify()
-        until(lambda: controller(rig)["programs"] == 8, "half of the image")
+        until(lambda: half_written(rig), "half of the image")
         power_of_all_is_lost(rig)
         for point in ("before activating", "after activating", "before completed"):
             restart(rig, point)

@@ -13,6 +13,7 @@ from tests.integration.power_bench import (
     completed,
     controller,
     every_report_counted_once,
+    half_written,
     listen,
     restart,
     until,
@@ -107,7 +108,7 @@ def test_sigterm_in_mid_programming_finishes_the_conversation_and_the_next_daemo
     hold(rig, match="36", nth=9)
     with every_report_counted_once(rig):
         rig.notify()
-        until(lambda: controller(rig)["programs"] == 8, "half of the image")
+        until(lambda: half_written(rig), "half of the image")
         assert rig.agent.stop(limit_s=LIMIT_S) == 0
         assert controller(rig)["next"] == "trial"
         restart(rig)
