@@ -216,6 +216,7 @@ def test_a_confirmation_lost_with_the_power_is_not_asked_for_again(tmp_path: Pat
         await bench.journal.record(in_state(bench, State.PROBATION))
         await bench.start()
         await bench.until(State.COMPLETED)
+        assert len(bench.car.refuse["confirm"]) == 9
         await bench.kill()
 
     in_virtual_time(main())
