@@ -36,6 +36,7 @@ from vehicle_agent.notices.mqtt import Mailbox
 from vehicle_agent.parking.gate import Verdict
 from vehicle_agent.parking.inhibit import DriveInhibit
 from vehicle_agent.parking.monitor import ParkMonitor
+from vehicle_agent.parking.park_config import resolve
 from vehicle_agent.refusals import Refused
 from vehicle_agent.trust.floors import FileMonotonicStore
 from vehicle_agent.trust.keys import FileSigner, load_public_key
@@ -44,6 +45,7 @@ from vehicle_agent.trust.trusted_time import Outcome, TrustedClock
 from vehicle_agent.update import CHANGING
 
 LISTEN_S = 2.0
+"""How long the doctor listens, beyond the longest hold time of a park condition."""
 _ANSWER_S = 5.0
 
 
@@ -114,8 +116,12 @@ def _files(config: Config) -> Iterator[Finding]:
             config.download.ca,
             lambda: Downloader(config.download, ca=config.path(config.download.ca)),
         ),
-        ("director root", trust.director_root, lambda: trust.store(config.base).load("director")),
-        ("image root", trust.image_root, lambda: trust.store(config.base).load("image")),
+        (
+            "director root",
+            trust.director_root,
+            lambda: trust.store(config.base).trusted("director"),
+        ),
+        ("image root", trust.image_root, lambda: trust.store(config.base).trusted("image")),
         ("trust floors", trust.directory, lambda: _floors(config)),
     ]
     checks += [
@@ -187,7 +193,7 @@ async def _park(config: Config) -> tuple[Verdict | None, list[Finding]]:
     except Refused as refused:
         return None, [*findings, _bad("park signals", refused)]
     try:
-        async with asyncio.timeout(LISTEN_S):
+        async with asyncio.timeout(LISTEN_S + _longest_hold_s(config)):
             await park.parked()
     except TimeoutError:
         pass
@@ -214,6 +220,10 @@ async def _park(config: Config) -> tuple[Verdict | None, list[Finding]]:
         Finding("park signals", result, f"{known} of {len(verdict.conditions)} have valid values")
     )
     return verdict, findings
+
+
+def _longest_hold_s(config: Config) -> float:
+    return max(c.hold_s for c in resolve(config.park, config.base).conditions)
 
 
 async def _backend(config: Config, running: Status | None) -> list[Finding]:
