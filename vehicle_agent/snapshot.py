@@ -33,7 +33,7 @@ def snapshot(
     conditions = tuple(
         ConditionStatus(
             name=condition.name,
-            value=condition.value,
+            value=condition.value.value,
             reading=condition.reading,
             wanted=condition.wanted,
             reason=condition.reason,
@@ -46,7 +46,7 @@ def snapshot(
         broker_connected=broker_connected,
         trusted_time=None if trusted_time is None else trusted_time.isoformat(timespec="seconds"),
         outbox=outbox,
-        parked=verdict.parked,
+        parked=verdict.parked.value,
         drive_inhibited=drive_inhibited,
         conditions=conditions,
         progress=progress,
