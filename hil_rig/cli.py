@@ -14,6 +14,7 @@ _PARTS = {
     "hmi": ("hil_rig.backend.hmi", "run the driver's display that asks for consent"),
     "firmware": ("hil_rig.firmware", "make and show controller images"),
     "container": ("hil_rig.container_command", "make and show targets of several blocks"),
+    "bundle": ("hil_rig.bundle_command", "make and show updates for a car without a network"),
     "ctl": ("hil_rig.control_command", "tell a running part something over its control socket"),
 }
 

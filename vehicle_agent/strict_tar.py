@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 BLOCK = 512
 _LONGEST_END = 20 * BLOCK
@@ -27,6 +27,14 @@ class CutOff(TarError):
     """The archive ends before its end."""
 
 
+class Source(Protocol):
+    """Where an archive is read from: a file that is open for reading, or its like."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, fewer only at the end."""
+        ...
+
+
 class Member(NamedTuple):
     """A file of the archive: its name, a plain relative path, and its size in bytes."""
 
@@ -37,7 +45,7 @@ class Member(NamedTuple):
 class TarReader:
     """Reads `file`, of any size, a member at a time. Every method raises `TarError`."""
 
-    def __init__(self, file: BinaryIO, *, most_members: int) -> None:
+    def __init__(self, file: Source, *, most_members: int) -> None:
         self._file = file
         self._most_members = most_members
         self._names: set[str] = set()
