@@ -246,9 +246,18 @@ def needs_proof(update: Update) -> bool:
     return interrupted or update.state is State.INSTALLING
 
 
+_CAR_WENT_ON = frozenset({Code.PARK_LOST, Code.INHIBIT_LOST, Code.INHIBIT_NOT_ACKNOWLEDGED})
+
+
 def _spends(update: Update, refusal: Refusal) -> bool:
+    """Whether a refusal uses up the budget: it does where each further try erases again.
+
+    Once the new software is in place, a car that is needed says nothing against that software.
+    """
     if update.state is State.INSTALLING and refusal.code is Code.BUS_UNAVAILABLE:
         return True
+    if update.state in _FINAL and refusal.code in _CAR_WENT_ON:
+        return False
     return refusal.rule.retry is Retry.PARKED and refusal.code is not Code.NOT_PARKED
 
 

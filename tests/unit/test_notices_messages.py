@@ -88,6 +88,7 @@ def test_what_is_not_one_json_object_is_refused(payload):
         notice({"id": "adas-controller"}),
         notice(COMPONENT | {"version": ""}),
         notice(COMPONENT | {"version": "9" * 65}),
+        notice(COMPONENT | {"version": "2.4\n0"}),
         notice(COMPONENT | {"version": 2}),
         notice(COMPONENT | {"config": []}),
         notice(COMPONENT | {"config": COMPONENT["config"][:1]}),

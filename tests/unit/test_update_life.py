@@ -38,7 +38,7 @@ def an_update(state: State = State.NOTICED, attempts: int = 0) -> Update:
     )
 
 
-@pytest.mark.parametrize(("state", "kind"), product(State, Kind))
+@pytest.mark.parametrize(("state", "kind"), list(product(State, Kind)))
 def test_every_pair_moves_as_the_table_says_or_is_illegal(state: State, kind: Kind) -> None:
     update = an_update(state)
     if kind in TABLE.get(state, {}):
@@ -91,7 +91,7 @@ def test_no_notice_displaces_an_update_that_changes_the_controller(state: State)
     assert Kind.SUPERSEDED not in TABLE[state]
 
 
-@pytest.mark.parametrize(("state", "code"), product(sorted(set(State) - ENDED), Code))
+@pytest.mark.parametrize(("state", "code"), list(product(sorted(set(State) - ENDED), Code)))
 def test_every_refusal_has_a_way_on_in_every_state(state: State, code: Code) -> None:
     for attempts, old_runs in product((0, 4, 100), (True, False)):
         update = an_update(state, attempts)
@@ -135,6 +135,18 @@ def test_interruptions_of_an_installation_are_counted_over_its_restarts() -> Non
         kind = refusal_kind(update, refusal, budget=9, old_software_runs=False)
         update = advance(update, Event(kind=kind, refusal=refusal))
         assert (update.state, update.attempts) == (State.APPROVED, spent)
+
+
+@pytest.mark.parametrize("state", [State.ACTIVATING, State.PROBATION, State.ROLLING_BACK])
+@pytest.mark.parametrize("code", [Code.PARK_LOST, Code.INHIBIT_LOST])
+def test_a_car_that_is_needed_says_nothing_against_software_in_place(
+    state: State, code: Code
+) -> None:
+    update, refusal = an_update(state), Refusal(code, "gear is D")
+    for _ in range(100):
+        kind = refusal_kind(update, refusal, budget=2, old_software_runs=False)
+        update = advance(update, Event(kind=kind, refusal=refusal))
+    assert update.state is state
 
 
 def test_every_code_has_a_row_in_the_catalogue() -> None:

@@ -119,8 +119,8 @@ def parse_notice(payload: bytes, limit: int, components: Collection[str]) -> Not
             f"notice: component {component.id[:64]!r} in domain {domain.id[:32]!r}; "
             f"this car has {', '.join(sorted(components))} in domain {DOMAIN!r}",
         )
-    if not 1 <= len(component.version) <= 64:
-        raise _shape("version is not 1 to 64 characters long")
+    if not 1 <= len(component.version) <= 64 or not component.version.isprintable():
+        raise _shape("version is not 1 to 64 printable characters")
     config = {entry.key: entry.value for entry in component.config}
     return Notice(
         activity_id=message.activity_id,
