@@ -31,19 +31,17 @@ class Digests:
     """Every digest that was signed for one object, running."""
 
     def __init__(self, wanted: Mapping[str, str]) -> None:
-        """`wanted`: algorithm to hex digest, sha256 among them.
+        """`wanted`: algorithm to hex digest; those of ALGORITHMS count, and one is needed.
 
-        Raises Refused(TARGET_HASH_MISMATCH) for an algorithm that cannot be checked.
+        Raises Refused(TARGET_HASH_MISMATCH) if there is none.
         """
-        unknown = wanted.keys() - set(ALGORITHMS)
-        if unknown or "sha256" not in wanted:
+        self._wanted = wanted
+        self._running = [hashlib.new(name) for name in ALGORITHMS if name in wanted]
+        if not self._running:
             raise Refused(
                 Code.TARGET_HASH_MISMATCH,
-                f"signed are {', '.join(sorted(wanted)) or 'no'} hashes; "
-                f"sha256 is needed, {', '.join(ALGORITHMS)} can be checked",
+                f"signed hashes {sorted(wanted)}, needed is one of {', '.join(ALGORITHMS)}",
             )
-        self._wanted = wanted
-        self._running = [hashlib.new(name) for name in wanted]
 
     def update(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes in."""
