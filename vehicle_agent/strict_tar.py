@@ -89,7 +89,7 @@ class TarReader:
         end = self._file.read(_LONGEST_END + 1)
         if len(end) < BLOCK:
             raise CutOff("the archive ends without its two empty blocks")
-        if len(end) > _LONGEST_END or len(end) % BLOCK or any(end):
+        if len(end) % BLOCK or any(end):  # one byte more than allowed is no multiple
             raise TarError("there is something behind the end of the archive")
 
     def _exactly(self, size: int) -> bytes:
