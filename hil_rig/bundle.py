@@ -101,7 +101,8 @@ def describe(path: Path, now: datetime) -> dict[str, Any]:
             "roles": roles,
         }
     except (tarfile.TarError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: not a bundle: {error}") from None
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise BundleError(f"{path}: not a bundle: {what}") from None
 
 
 def _digest(file: Any) -> str:

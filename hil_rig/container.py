@@ -112,7 +112,8 @@ def read_container(content: bytes) -> tuple[dict[str, Any], list[Block]]:
             if (entry["length"], int(entry["crc32"], 16)) != _size_and_crc(block.data):
                 raise ContainerError(f"block {block.name!r}: length or CRC is wrong")
     except (tarfile.TarError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ContainerError(f"not a container: {error}") from None
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ContainerError(f"not a container: {what}") from None
     return index, blocks
 
 

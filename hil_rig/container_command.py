@@ -20,11 +20,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hil_rig import odx_f, vbf
 from hil_rig.container import Block, ContainerError, describe, make_container
 from hil_rig.elf_pieces import MAGIC as MAGIC_OF_ELF
-from hil_rig.firmware import FirmwareError, read_segments
+from hil_rig.firmware import FirmwareError, Image, read_segments
+
+DEFAULT_GAP = 4096
 
 
-def read_blocks(text: str, session: str | None = None) -> list[Block]:
+def read_blocks(text: str, session: str | None = None, gap: int = DEFAULT_GAP) -> list[Block]:
     """The blocks of one `NAME=FILE[@ADDRESS]`; each piece depends on the one before.
+
+    Holes of at most `gap` bytes in ELF, HEX and S-record files are filled with 0xFF.
 
     Raises `ContainerError`.
     """
@@ -36,7 +40,8 @@ def read_blocks(text: str, session: str | None = None) -> list[Block]:
         raise ContainerError(f"--block {text!r}: NAME=FILE or NAME=FILE@ADDRESS is needed")
     path = Path(file)
     try:
-        pieces = _pieces(path, path.read_bytes(), int(address, 0) if address else None, session)
+        found_at = int(address, 0) if address else None
+        pieces = _pieces(path, path.read_bytes(), found_at, session, gap)
     except OSError as error:
         raise ContainerError(f"{error.filename or path}: {error.strerror}") from None
     except (vbf.VbfError, odx_f.OdxError) as error:
@@ -51,10 +56,10 @@ def read_blocks(text: str, session: str | None = None) -> list[Block]:
 
 
 def _pieces(
-    path: Path, content: bytes, address: int | None, session: str | None
+    path: Path, content: bytes, address: int | None, session: str | None, gap: int
 ) -> list[tuple[int, bytes]]:
     if content.startswith(MAGIC_OF_ELF) or (content[:1] in {b"S", b":"} and content.isascii()):
-        found = [(image.address, image.data) for image in read_segments(path)]
+        found = _filled(read_segments(path), gap)
     elif vbf.is_vbf(content):
         found = list(vbf.parse(content).blocks)
     elif odx_f.is_odx(content):
@@ -66,6 +71,18 @@ def _pieces(
         return [(address, content)]
     if address is not None:
         raise ContainerError(f"{path}: has addresses of its own; leave out @0x{address:X}")
+    return found
+
+
+def _filled(pieces: Iterable[Image], gap: int) -> list[tuple[int, bytes]]:
+    """Pieces by rising address, joined where the hole between them is at most `gap` bytes."""
+    found: list[tuple[int, bytes]] = []
+    for address, data in pieces:
+        if found and address - found[-1][0] - len(found[-1][1]) <= gap:
+            start, before = found[-1]
+            found[-1] = (start, before.ljust(address - start, b"\xff") + data)
+        else:
+            found.append((address, data))
     return found
 
 
@@ -108,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--depends", action="append", default=[], metavar="A:B", help="A needs B")
     make.add_argument("--key", type=Path, help="sign each block: Ed25519 private key, PKCS8 PEM")
     make.add_argument("--session", help="short name of the session of an ODX-F file")
+    make.add_argument(
+        "--gap",
+        type=lambda text: int(text, 0),
+        default=DEFAULT_GAP,
+        help="fill holes of ELF, HEX and S-record up to this many bytes (default 4096)",
+    )
     show = parts.add_parser("show", help="tell what a container holds")
     show.add_argument("container", type=Path)
     show.add_argument("--json", action="store_true")
@@ -131,7 +154,7 @@ def _make(options: argparse.Namespace) -> None:
         name = text.partition("=")[0]
         if name in groups:
             raise ContainerError(f"--block {name!r} is given twice")
-        groups[name] = read_blocks(text, options.session)
+        groups[name] = read_blocks(text, options.session, options.gap)
     key = None if options.key is None else load_key(options.key)
     options.output.write_bytes(make_container(with_dependencies(groups, options.depends), key))
 

@@ -76,6 +76,19 @@ def test_files_of_all_forms_become_blocks_in_the_order_of_the_command_line(folde
     ]
 
 
+def test_small_holes_are_filled_and_large_ones_make_blocks(folder):
+    text = render(Image(0x1000, b"ab"), "hex").splitlines()[:-1]
+    text += render(Image(0x1006, b"cd"), "hex").splitlines()[:-1]
+    text += render(Image(0x1010, b"ef"), "hex").splitlines()
+    (folder / "holes.hex").write_bytes(b"\n".join(text) + b"\n")
+    assert [
+        (block.entry.name, block.entry.address, block.data)
+        for block in made(folder, "--block", "x=holes.hex", "--gap", "4")
+    ] == [("x.1", 0x1000, b"ab\xff\xff\xff\xffcd"), ("x.2", 0x1010, b"ef")]
+    (block,) = made(folder, "--block", "x=holes.hex")
+    assert block.entry.length == 18
+
+
 def test_the_agent_loads_what_was_made(folder):
     made(folder, "--block", "cal=cal.bin@0x08010000", "--block", "app=app.srec")
     segments = load_image(folder / "out.tar", profile()).segments
