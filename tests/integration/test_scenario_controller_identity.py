@@ -58,6 +58,6 @@ def test_a_silent_controller_is_waited_for(rig: Rig) -> None:
     untouched(rig)
     rig.tell("controller", "clear")
     assert update_in(rig, activity, "completed").software_after == "2.4.0"
-    assert set(codes(rig, activity)) == {"ControllerSilent"}
+    assert "ControllerSilent" in codes(rig, activity)
     assert reports(rig, "manifest")
     assert rig.agent.pid == pid
