@@ -27,7 +27,7 @@ from hil_rig.firmware import Image, render
 from tests.unit.controller_driver import NEW, WINDOW, Bench
 from tests.unit.flashing_bench import START, profile
 from tests.unit.test_odx_f_reader import BLOCKS as ODX_BLOCKS
-from tests.unit.test_odx_f_reader import DATAS, odx, session
+from tests.unit.test_odx_f_reader import DATAS, block, extern, odx, session
 from tests.unit.test_vbf_reader import vbf
 from vehicle_agent.flashing import container
 from vehicle_agent.flashing.images import load_image
@@ -85,14 +85,28 @@ def test_small_holes_are_filled_and_large_ones_make_blocks(folder):
         (block.entry.name, block.entry.address, block.data)
         for block in made(folder, "--block", "x=holes.hex", "--gap", "4")
     ] == [("x.1", 0x1000, b"ab\xff\xff\xff\xffcd"), ("x.2", 0x1010, b"ef")]
-    (block,) = made(folder, "--block", "x=holes.hex")
-    assert block.entry.length == 18
+    (whole,) = made(folder, "--block", "x=holes.hex")
+    assert whole.entry.length == 18
 
 
 def test_the_agent_loads_what_was_made(folder):
     made(folder, "--block", "cal=cal.bin@0x08010000", "--block", "app=app.srec")
     segments = load_image(folder / "out.tar", profile()).segments
     assert segments == ((0x0801_0000, b"calibration"), (START, APP))
+
+
+def test_an_odx_f_brings_files_of_its_own_folder_and_no_other(folder, capsys):
+    for name in ("app.hex", "../app.hex", "inner/app.hex", str(folder / "app.hex")):
+        content = odx([block("APP")], [extern("APP", name)])
+        (folder / "inner").mkdir(exist_ok=True)
+        (folder / "inner" / "app.hex").write_bytes((folder / "app.hex").read_bytes())
+        (folder / "inner" / "flash.odx-f").write_bytes(content)
+        if name == "app.hex":
+            (found,) = made(folder, "--block", "x=inner/flash.odx-f")
+            assert found.data == APP
+        else:
+            said = told(capsys, "make", "out.tar", "--block", "x=inner/flash.odx-f")
+            assert "a file of the same folder" in said
 
 
 def test_a_block_stands_behind_those_it_needs(folder):
@@ -113,10 +127,10 @@ def test_each_block_is_signed_with_its_place(folder):
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key.pem").write_bytes(pem)
-    (block,) = made(folder, "--block", "app=app.hex", "--key", "key.pem")
+    (signed,) = made(folder, "--block", "app=app.hex", "--key", "key.pem")
     place = START.to_bytes(4) + len(APP).to_bytes(4)
-    assert block.entry.signature is not None
-    key.public_key().verify(bytes.fromhex(block.entry.signature.sig), place + APP)
+    assert signed.entry.signature is not None
+    key.public_key().verify(bytes.fromhex(signed.entry.signature.sig), place + APP)
 
 
 def test_what_it_holds_is_shown(folder, capsys):
