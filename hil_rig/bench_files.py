@@ -176,6 +176,7 @@ director_root = "{provisioned}/director-root.json"
 image_root = "{provisioned}/image-root.json"
 time_key = "{provisioned}/time.pub"
 vehicle_key = "{provisioned}/vehicle.key"
+image_key = "{provisioned}/image.key"
 allowed_hosts = ["localhost"]
 
 [download]

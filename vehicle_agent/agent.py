@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from vehicle_agent import reports
@@ -117,6 +117,7 @@ class Life:
         """
         known = await self._journal.find(notice.activity_id)
         if known is not None:
+            self._steps.ask_again()
             await self._record(None, outgoing=self._reporter.feedback(known))
             return
         update = self.update
@@ -248,6 +249,7 @@ class Life:
                 outgoing=[]
                 if told_before
                 else self._reporter.changed(after, update, event.refusal),
+                attacks=_attacks(event.refusal),
             )
             self.update = after
             if after.state is State.COMPLETED:
@@ -312,6 +314,7 @@ class Life:
         audit: list[AuditEntry] | None = None,
         outgoing: list[Outgoing] | None = None,
         displaced: Update | None = None,
+        attacks: Sequence[str] = (),
     ) -> None:
         await self._journal.record(
             update,
@@ -319,6 +322,7 @@ class Life:
             outgoing=outgoing or [],
             at=self._at(),
             displaced=displaced,
+            attacks=attacks,
         )
         self.told.set()
 
@@ -326,6 +330,10 @@ class Life:
 def _is_changing(update: Update) -> bool:
     """Whether the controller is being changed, or has been begun to be and waits to go on."""
     return update.state in CHANGING or (update.writes_started and update.state not in ENDED)
+
+
+def _attacks(refusal: Refusal | None) -> list[str]:
+    return [refusal.code] if refusal is not None and refusal.rule.attack else []
 
 
 def _update_of(notice: Notice) -> Update:

@@ -18,6 +18,7 @@ from typing import Any
 import sdnotify
 
 from vehicle_agent.agent import Life
+from vehicle_agent.attack_report import report_attacks
 from vehicle_agent.config import Config
 from vehicle_agent.console import server as console
 from vehicle_agent.console.status import Status
@@ -39,13 +40,15 @@ from vehicle_agent.reports import Reporter
 from vehicle_agent.snapshot import snapshot
 from vehicle_agent.steps import Parts, Steps
 from vehicle_agent.timekeeper import Timekeeper
+from vehicle_agent.trust.encryption import FileImageKey
 from vehicle_agent.trust.floors import FileMonotonicStore
 from vehicle_agent.trust.keys import FileSigner, load_public_key
-from vehicle_agent.trust.manifest import EcuReport, build_manifest
+from vehicle_agent.trust.manifest import build_manifest
 from vehicle_agent.trust.time_key import TimeKeys
 from vehicle_agent.trust.trusted_time import TrustedClock
 from vehicle_agent.trust.verifier import Verifier, release_counter
-from vehicle_agent.update import State, Update
+from vehicle_agent.update import Update
+from vehicle_agent.version_report import ecu_reports, running_software
 
 log = logging.getLogger("vehicle_agent")
 
@@ -142,10 +145,16 @@ class Daemon:
                 hmi_key=load_public_key(config.path(config.consent.hmi_key)),
                 images=config.state_dir / "images",
                 now=self._timekeeper.now,
+                image_key=None
+                if trust.image_key is None
+                else FileImageKey(config.path(trust.image_key)),
+                disk_reserve=config.download.disk_reserve,
             ),
             on_progress=self._progressed,
         )
-        self._reporter = Reporter(now_ms=self._now_ms, manifest=self._manifest)
+        self._reporter = Reporter(
+            now_ms=self._now_ms, manifest=self._manifest, attacks=lambda: journal.noted
+        )
         self._life = Life(
             journal=journal,
             steps=steps,
@@ -192,6 +201,14 @@ class Daemon:
                 parts.create_task(self._intake.run()),
                 parts.create_task(tell(self._journal, self._mailbox, self._life.told)),
                 parts.create_task(self._timekeeper.run()),
+                parts.create_task(
+                    report_attacks(
+                        self._journal,
+                        lambda: self._reporter.manifest(self._life.update),
+                        self._life.told,
+                        self._at,
+                    )
+                ),
             ]
             await self._life.run()
             sdnotify.SystemdNotifier().notify("STOPPING=1")
@@ -270,26 +287,11 @@ class Daemon:
         now = self._clock.now()
         return 0 if now is None else int(now.timestamp() * 1000)
 
-    def _manifest(self, update: Update) -> dict[str, Any]:
-        release, refusal = update.release, update.refusal
-        if release is None:
-            raise Refused(Code.INTERNAL_ERROR, "a manifest without a release")
-        runs = _running_software(update) or ""
-        is_new = runs == release.facts.version
-        report = EcuReport(
-            serial=release.ecu_serial,
-            hardware_id=release.hardware_id,
-            filepath=release.filepath if is_new else "",
-            length=release.length if is_new else 0,
-            sha256=release.sha256 if is_new else "",
-            software_version=runs,
-            rxswin=update.rxswin_after or release.facts.rxswin.before,
-            attacks_detected=[refusal.code] if refusal and refusal.rule.attack else (),
-        )
+    def _manifest(self, update: Update | None) -> dict[str, Any]:
         return build_manifest(
             vin=self._config.vehicle.vin,
             primary_serial=self._config.vehicle.ecus[0].serial,
-            reports=[report],
+            reports=ecu_reports(self._config.vehicle, update, self._journal.unreported),
             time=self._clock.now(),
             audit_head=self._journal.head,
             floors=self._floors,
@@ -301,7 +303,7 @@ class Daemon:
         nodes = []
         for ecu in self._config.vehicle.ecus:
             known = update if update is not None and update.component == ecu.component else None
-            runs = known and _running_software(known)
+            runs = known and running_software(known)
             nodes.append(
                 SoftwareNode(
                     component=ecu.component,
@@ -311,10 +313,3 @@ class Daemon:
                 )
             )
         return self._reporter.current_state(activity_id, nodes)
-
-
-def _running_software(update: Update) -> str | None:
-    """What the controller last answered; None where neither software could be read back."""
-    if update.state is State.RECOVERY_REQUIRED:
-        return None
-    return update.software_after or update.software_before

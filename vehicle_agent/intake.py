@@ -116,7 +116,10 @@ class Intake:
             facts["unrecorded"] = self._unrecorded
         entry = AuditEntry("message_refused", facts)
         self._unrecorded = 0
-        await self._journal.record(None, audit=[entry], outgoing=outgoing, at=self._at())
+        attacks = [refusal.code] if refusal.rule.attack else []
+        await self._journal.record(
+            None, audit=[entry], outgoing=outgoing, at=self._at(), attacks=attacks
+        )
         self._life.told.set()
 
     def _make_room(self) -> bool:

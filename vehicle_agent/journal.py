@@ -10,10 +10,11 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ import msgspec
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.update import State, Update
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE updates(activity_id TEXT PRIMARY KEY, changed INTEGER NOT NULL, body BLOB NOT NULL);
@@ -29,6 +30,16 @@ CREATE TABLE outbox(seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, body TEXT NOT 
 CREATE TABLE audit(seq INTEGER PRIMARY KEY, entry TEXT NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+
+_MIGRATIONS = (
+    _SCHEMA,
+    """
+CREATE TABLE attacks(
+    code TEXT PRIMARY KEY, noted INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0);
+ALTER TABLE outbox ADD COLUMN attacks TEXT NOT NULL DEFAULT '{}';
+""",
+)
+"""The statements that lead from each schema version to the next; none is ever changed."""
 
 _GENESIS = "0" * 64
 
@@ -40,6 +51,8 @@ class Outgoing(NamedTuple):
 
     topic: str
     envelope: dict[str, Any]
+    attacks: Mapping[str, int] = MappingProxyType({})
+    """Which attacks it tells of: refusal code to the number noted until then."""
 
 
 class Queued(NamedTuple):
@@ -79,12 +92,15 @@ class Journal:
         self._database: sqlite3.Connection | None = None
         self.put_aside: Path | None = None
         self.head = _GENESIS
+        self.attacked = asyncio.Event()
+        self._attacks: dict[str, tuple[int, int]] = {}
 
     @classmethod
     async def open(cls, path: Path) -> Journal:
         """Open or make the journal at `path`; a damaged file is renamed, never deleted."""
         journal = cls(path)
         await journal._run(journal._open)
+        await journal._take_attacks()
         return journal
 
     async def close(self) -> None:
@@ -100,15 +116,38 @@ class Journal:
         outgoing: Iterable[Outgoing] = (),
         at: str = "",
         displaced: Update | None = None,
+        attacks: Iterable[str] = (),
     ) -> None:
         """Commit an update, its audit entries and its messages as one, durably.
 
         `at` is trusted wall time in ISO 8601, or empty where there is none. `displaced` is the
-        update that made room for `update`, as it ended.
+        update that made room for `update`, as it ended. `attacks` are refusal codes that are
+        evidence of one each; they are counted until `told` of a message that names them.
         """
         updates = [each for each in (displaced, update) if each is not None]
-        entries, messages = list(audit), list(outgoing)
-        await self._run(lambda: self._record(updates, entries, messages, at))
+        entries, messages, codes = list(audit), list(outgoing), list(attacks)
+        await self._run(lambda: self._record(updates, entries, messages, at, codes))
+        if codes:
+            await self._take_attacks()
+
+    async def note_attack(self, code: str) -> None:
+        """Count an attack of which nothing else is written down."""
+        await self.record(None, attacks=[code])
+
+    @property
+    def unreported(self) -> dict[str, int]:
+        """Attacks that no acknowledged message has named: refusal code to how many."""
+        return {c: noted - told for c, (noted, told) in self._attacks.items() if noted > told}
+
+    @property
+    def noted(self) -> dict[str, int]:
+        """What a message that names all unreported attacks carries as `Outgoing.attacks`."""
+        return {code: self._attacks[code][0] for code in self.unreported}
+
+    async def report_waits(self) -> bool:
+        """Tell whether a message that names attacks stands in the outbox."""
+        query = "SELECT count(*) FROM outbox WHERE attacks != '{}'"
+        return bool(await self._run(lambda: self._db.execute(query).fetchone()[0]))
 
     async def current(self) -> Update | None:
         """Return the update that changed last, or None in a car that never had one."""
@@ -128,7 +167,8 @@ class Journal:
 
     async def told(self, seq: int) -> None:
         """Forget a message of the outbox: the broker has acknowledged it."""
-        await self._run(lambda: self._told(seq))
+        if await self._run(lambda: self._told(seq)):
+            await self._take_attacks()
 
     async def waiting(self) -> int:
         """Return how many messages wait in the outbox."""
@@ -137,6 +177,12 @@ class Journal:
     async def history(self) -> list[tuple[dict[str, Any], str]]:
         """Return the audit chain from its start: (entry, hash) pairs."""
         return await self._run(self._history)
+
+    async def _take_attacks(self) -> None:
+        rows = await self._run(lambda: self._db.execute("SELECT * FROM attacks").fetchall())
+        self._attacks = {code: (noted, told) for code, noted, told in rows}
+        if self.unreported:
+            self.attacked.set()
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -171,7 +217,12 @@ class Journal:
             self._database = None
 
     def _record(
-        self, updates: list[Update], audit: list[AuditEntry], messages: list[Outgoing], at: str
+        self,
+        updates: list[Update],
+        audit: list[AuditEntry],
+        messages: list[Outgoing],
+        at: str,
+        attacks: list[str],
     ) -> None:
         with self._db as db:
             for update in updates:
@@ -189,7 +240,14 @@ class Journal:
             for message in messages:
                 seq = _count(db, "seq")
                 body = json.dumps({**message.envelope, "seq": seq}, ensure_ascii=False)
-                db.execute("INSERT INTO outbox VALUES(?,?,?)", (seq, message.topic, body))
+                told = json.dumps(dict(message.attacks))
+                db.execute("INSERT INTO outbox VALUES(?,?,?,?)", (seq, message.topic, body, told))
+            for code in attacks:
+                db.execute(
+                    "INSERT INTO attacks(code, noted) VALUES(?,1)"
+                    " ON CONFLICT(code) DO UPDATE SET noted=noted+1",
+                    (code,),
+                )
         self.head = _head(self._db)
 
     def _current(self) -> Update | None:
@@ -215,9 +273,15 @@ class Journal:
         query = "SELECT seq, topic, body FROM outbox ORDER BY seq LIMIT ?"
         return [Queued(*row) for row in self._db.execute(query, (limit,))]
 
-    def _told(self, seq: int) -> None:
+    def _told(self, seq: int) -> bool:
+        """Whether the message named attacks; they are reported now, as far as it counted them."""
         with self._db as db:
+            row = db.execute("SELECT attacks FROM outbox WHERE seq=?", (seq,)).fetchone()
             db.execute("DELETE FROM outbox WHERE seq=?", (seq,))
+            told = {} if row is None else json.loads(row[0])
+            for code, noted in told.items():
+                db.execute("UPDATE attacks SET told=max(told, ?) WHERE code=?", (noted, code))
+        return bool(told)
 
     def _waiting(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])
@@ -235,9 +299,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("integrity check failed")
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            script = f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            database.executescript(script)
+        if version < SCHEMA_VERSION:
+            steps = "".join(_MIGRATIONS[version:])
+            database.executescript(f"BEGIN; {steps} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"schema version {version}, known is {SCHEMA_VERSION}")
     except sqlite3.DatabaseError:

@@ -56,14 +56,19 @@ class Reporter:
     """Builds the messages. `now_ms` is trusted wall time in milliseconds, 0 where there is none.
 
     `manifest(update)` returns the signed vehicle version manifest for the software that the
-    controller answered with.
+    controller answered with; `attacks()` what it tells of, as `Outgoing.attacks`.
     """
 
     def __init__(
-        self, *, now_ms: Callable[[], int], manifest: Callable[[Update], Mapping[str, Any]]
+        self,
+        *,
+        now_ms: Callable[[], int],
+        manifest: Callable[[Update | None], Mapping[str, Any]],
+        attacks: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._now_ms = now_ms
         self._manifest = manifest
+        self._attacks = attacks
 
     def changed(
         self, update: Update, before: Update | None, refusal: Refusal | None = None
@@ -76,11 +81,17 @@ class Reporter:
         if update.state is State.READY and update.challenge is not None:
             outgoing += self.consent_request(update)
         if moved and update.state in _MANIFEST_AFTER and update.writes_started:
-            outgoing.append(self._message(Topic.MANIFEST, update, self._manifest(update)))
+            outgoing.append(self.manifest(update))
         attacked = refusal is not None and refusal.rule.attack
         if attacked or (moved and update.state in _INCIDENT_AFTER):
             outgoing.append(self._incident(update, refusal))
         return outgoing
+
+    def manifest(self, update: Update | None) -> Outgoing:
+        """Tell what the controllers run, and every attack that has not been reported yet."""
+        activity_id = "" if update is None else update.activity_id
+        message = self._envelope(Topic.MANIFEST, activity_id, self._manifest(update))
+        return message._replace(attacks=self._attacks())
 
     def feedback(
         self, update: Update, before: Update | None = None, refusal: Refusal | None = None

@@ -6,23 +6,33 @@ Every step may be cancelled at any await and begun again from the journal's upda
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from vehicle_agent import campaign, consent
 from vehicle_agent.download import Downloader
 from vehicle_agent.flashing.programmer import Identification, Progress
 from vehicle_agent.identity import VehicleIdentity
+from vehicle_agent.image_supply import ImageSupply
 from vehicle_agent.installation import Installation
 from vehicle_agent.journal import Journal
-from vehicle_agent.refusals import Code, Refusal, Refused
+from vehicle_agent.recall_watch import PERIOD_S, RecallWatch
+from vehicle_agent.refusals import Code, Refusal, Refused, Retry
 from vehicle_agent.release import Release
 from vehicle_agent.reports import consent_request
+from vehicle_agent.trust.encryption import ImageKey
 from vehicle_agent.trust.verifier import Verifier
 from vehicle_agent.update import Event, Kind, State, Update
+
+log = logging.getLogger("vehicle_agent")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +49,9 @@ class Parts:
     images: Path
     now: Callable[[], Awaitable[datetime]]
     """Trusted wall time; waits for an attestation, raises NO_TRUSTED_TIME."""
+    image_key: ImageKey | None = None
+    disk_reserve: int = 0
+    """Bytes that stay free on the disk."""
 
 
 class Steps:
@@ -50,6 +63,12 @@ class Steps:
         """`on_progress` hears how far a step is, and None when a step begins."""
         self._parts = parts
         self._on_progress = on_progress
+        self._images = ImageSupply(
+            parts.downloader, parts.images, parts.image_key, parts.disk_reserve
+        )
+        self._recall = RecallWatch()
+        self._asked_at = -math.inf
+        self._soaked = ""
         self._steps: dict[State, Callable[[Update], Awaitable[Event]]] = {
             State.NOTICED: self._verify,
             State.VERIFIED: self._start_download,
@@ -116,13 +135,9 @@ class Steps:
 
     async def _image(self, update: Update) -> Path:
         """Return the image on disk, hashed this very moment; fetched where it is not there."""
-        release = _release(update)
-        path = self._parts.images / f"{release.sha256}.image"
-        return await self._parts.downloader.image(
-            release.image_url,
-            release.length,
-            {"sha256": release.sha256, **release.hashes},
-            path,
+        return await self._images.bring(
+            _release(update),
+            update.director_url,
             lambda done, total: self._on_progress(Progress("download", done, total)),
         )
 
@@ -149,13 +164,14 @@ class Steps:
         return Event(kind=Kind.POSTPONED, not_before=answer.not_before)
 
     async def _await_start(self, update: Update) -> Event:
-        await self._await_time(update.not_before)
-        fresh = await self._verified(update, installed=None)
-        if fresh.manifest_sha256 != _release(update).manifest_sha256:
-            raise Refused(Code.CONSENT_INVALID, "the release has changed since the driver agreed")
+        await self._meanwhile(update, self._await_time(update.not_before), self._still_agreed_to)
+        fresh = await self._agreed_to(update)
         image = await self._image(update)
         installation = self._installation(update)
-        software = (await installation.identify()).software_version
+        found = await self._meanwhile(update, installation.identify(), self._still_agreed_to)
+        if self._is_old():
+            fresh = await self._agreed_to(update)
+        software = found.software_version
         if update.writes_started and software == fresh.facts.version:
             # Interrupted after the controller had accepted it, and restarted since: go on there.
             return Event(kind=Kind.START_GRANTED)
@@ -168,6 +184,72 @@ class Steps:
         )
         await installation.check_image(fresh, image)
         return Event(kind=Kind.START_GRANTED, software=software)
+
+    def ask_again(self) -> None:
+        """Let a wait for a parked car, or a soak, ask the Director soon if all still stands."""
+        self._recall.nudge()
+
+    async def _meanwhile(
+        self,
+        update: Update,
+        waited: Coroutine[Any, Any, T],
+        ask: Callable[[Update], Awaitable[None]],
+    ) -> T:
+        return await self._recall.during(
+            waited, lambda: ask(update), lambda: self.until_quiet(update)
+        )
+
+    def _is_old(self) -> bool:
+        return asyncio.get_running_loop().time() - self._asked_at > PERIOD_S
+
+    async def _agreed_to(self, update: Update) -> Release:
+        """Verify anew, before the start, what the driver has agreed to (requirement D2)."""
+        fresh = await self._verified(update, installed=None)
+        if fresh.manifest_sha256 != _release(update).manifest_sha256:
+            raise Refused(Code.CONSENT_INVALID, "the release has changed since the driver agreed")
+        self._asked_at = asyncio.get_running_loop().time()
+        return fresh
+
+    async def _still_agreed_to(self, update: Update) -> None:
+        """As `_agreed_to`, while the car waits: a network that is away ends nothing yet."""
+        try:
+            await self._agreed_to(update)
+        except Refused as refused:
+            if refused.refusal.rule.retry is Retry.NEVER:
+                raise
+            log.info("asked while waiting: %s", refused)
+
+    async def _not_halted(self, update: Update) -> None:
+        """Ask the Director while the new software runs; raises CAMPAIGN_HALTED by its signed word.
+
+        Raises METADATA_UNAVAILABLE for everything else that it may answer or not answer: neither a
+        dead network nor an attacker in it brings a rollback about, nor an end of the trial.
+        """
+        release = _release(update)
+        try:
+            await self._parts.now()
+            halted = await self._parts.verifier.halted(
+                update.component, release.filepath, update.director_url
+            )
+        except Refused as refused:
+            refusal = refused.refusal
+            if refusal.rule.attack:
+                await self._parts.journal.note_attack(refusal.code)
+            raise Refused(
+                Code.METADATA_UNAVAILABLE,
+                f"whether the campaign is halted is not known: {refusal.code}: {refusal.detail}",
+            ) from None
+        if halted:
+            raise Refused(Code.CAMPAIGN_HALTED, "the maker halted the campaign during probation")
+        self._asked_at = asyncio.get_running_loop().time()
+
+    async def _not_known_halted(self, update: Update) -> None:
+        try:
+            await self._not_halted(update)
+        except Refused as refused:
+            if refused.refusal.code is Code.CAMPAIGN_HALTED:
+                raise
+            log.info("asked during probation: %s", refused)
 
     async def _await_time(self, not_before: str | None) -> None:
         if not_before is None:
@@ -189,15 +271,21 @@ class Steps:
 
     async def _watch(self, update: Update) -> Event:
         release = _release(update)
-        await asyncio.sleep(release.facts.soak.minutes * 60)
+        if self._soaked != update.activity_id:
+            soak = asyncio.sleep(release.facts.soak.minutes * 60)
+            await self._meanwhile(update, soak, self._not_known_halted)
+            self._soaked, self._asked_at = update.activity_id, -math.inf
         image = await self._image(update)
-        found, health = await self._installation(update).check_health(release, image)
+        checked = self._installation(update).check_health(release, image)
+        found, health = await self._meanwhile(update, checked, self._not_known_halted)
         event = _after_restart(update, found)
         if event.kind is not Kind.ACTIVATED:
             return event
         if not health.self_test_passed or health.dtcs:
             faults = ", ".join(health.dtcs) or "no fault code"
             raise Refused(Code.PROBATION_FAILED, f"self-test or fault memory: {faults}")
+        if self._is_old():
+            await self._not_halted(update)
         await self._installation(update).confirm(found)
         return Event(
             kind=Kind.PROBATION_PASSED, software=found.software_version, rxswin=found.rxswin

@@ -15,9 +15,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from securesystemslib.signer import CryptoSigner
 
-from hil_rig.backend.pki import load_or_make_key, make_server_certificate, public_pem
+from hil_rig.backend.pki import (
+    load_or_make_image_key,
+    load_or_make_key,
+    make_server_certificate,
+    public_pem,
+)
 from hil_rig.backend.repository import (
     Repository,
     Signers,
@@ -75,6 +81,8 @@ class Maker:
                 return self.image.images.get("/".join(rest))
             case ["image", name]:
                 return self.image.files.get(name)
+            case ["director", vin, "targets", *rest] if vin in self.directors:
+                return self.directors[vin].images.get("/".join(rest))
             case ["director", vin, name] if vin in self.directors:
                 return self.directors[vin].files.get(name)
         return None
@@ -86,6 +94,10 @@ class Maker:
     def vehicle_key(self, vin: str) -> Ed25519PublicKey:
         """The public key of a car that is provisioned."""
         return load_or_make_key(self.car_folder(vin) / "vehicle.key").public_key()
+
+    def image_key(self, vin: str) -> X25519PublicKey:
+        """The public key that images for a provisioned car are encrypted with."""
+        return load_or_make_image_key(self.car_folder(vin) / "image.key").public_key()
 
     def hmi_key(self, vin: str) -> Ed25519PublicKey:
         """The public key of the display in a car that is provisioned."""
@@ -123,6 +135,7 @@ def provision_car(folder: Path, vin: str, maker: Maker) -> None:
     | `ca.pem` | the maker's certificate authority | agent |
     | `time.pub`, `hmi.pub` | public keys of time server and display, as PEM | agent |
     | `vehicle.key` (0600), `vehicle.pub` | the car's own key; its public half | agent; backend |
+    | `image.key` (0600), `image.pub` | opens images that are encrypted for it | agent; backend |
     | `hmi.key` (0600) | the display's private key (PKCS8) | `hil-rig hmi` |
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,3 +146,5 @@ def provision_car(folder: Path, vin: str, maker: Maker) -> None:
     for name in ("hmi", "vehicle"):
         key = load_or_make_key(folder / f"{name}.key")
         (folder / f"{name}.pub").write_bytes(public_pem(key.public_key()))
+    image_key = load_or_make_image_key(folder / "image.key")
+    (folder / "image.pub").write_bytes(public_pem(image_key.public_key()))

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hil_rig.backend.private_file import write_private
@@ -18,7 +19,7 @@ _VALID = timedelta(days=825)
 _CLOCK_SLACK = timedelta(days=1)
 
 
-def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: Ed25519PrivateKey | X25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     """The key as PKCS8 PEM, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -27,7 +28,7 @@ def private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def public_pem(key: Ed25519PublicKey) -> bytes:
+def public_pem(key: Ed25519PublicKey | X25519PublicKey) -> bytes:
     """The key as SubjectPublicKeyInfo PEM."""
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -42,6 +43,19 @@ def load_or_make_key(path: Path) -> Ed25519PrivateKey:
     if not path.exists():
         write_private(path, private_pem(Ed25519PrivateKey.generate()))
     return load_key(path)
+
+
+def load_or_make_image_key(path: Path) -> X25519PrivateKey:
+    """The X25519 key in the PKCS8 PEM file `path` (mode 0600), made if there is none.
+
+    Raises ValueError if the file holds something else.
+    """
+    if not path.exists():
+        write_private(path, private_pem(X25519PrivateKey.generate()))
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    if not isinstance(key, X25519PrivateKey):
+        raise ValueError(f"{path}: {type(key).__name__}; an X25519 key in PKCS8 PEM is needed")
+    return key
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:

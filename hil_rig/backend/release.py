@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from hil_rig.backend.campaign import Recall
+from hil_rig.backend.encryption import EncryptedImage
 from hil_rig.backend.repository import Repository
 
 
@@ -77,10 +78,12 @@ def assign(
     correlation_id: str,
     halted: bool = False,
     campaign: Mapping[str, Any] | None = None,
+    encrypted: EncryptedImage | None = None,
 ) -> None:
     """Direct the release to one car; `publish` makes it known.
 
-    `ecus` maps ECU serials to hardware ids; `campaign` overrides fields of the campaign.
+    `ecus` maps ECU serials to hardware ids; `campaign` overrides fields of the campaign;
+    `encrypted` is the image as this car alone can read it, None if it fetches the plain one.
     """
     custom = {
         "ecuIdentifiers": {serial: {"hardwareId": hardware} for serial, hardware in ecus.items()},
@@ -88,6 +91,9 @@ def assign(
         "campaign": recall.custom(vin, minutes=release.minutes, halted=halted)
         | dict(campaign or {}),
     }
+    if encrypted is not None:
+        custom["encryption"] = encrypted.custom
+        director.images[release.path] = encrypted.content
     director.add_target(release.path, release.image, custom)
     director.targets.unrecognized_fields["custom"] = {"correlationId": correlation_id}
 

@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from hil_rig.backend.attestation import TimeServer
 from hil_rig.backend.campaign import RECALLS
 from hil_rig.backend.car_manifest import is_signed_by
 from hil_rig.backend.configuration import BackendConfig, release_of
 from hil_rig.backend.desk import Desk, desired_state
+from hil_rig.backend.encryption import EncryptedImage, encrypt_image
 from hil_rig.backend.faults import Fault, Kind
 from hil_rig.backend.image_server import ImageServer
 from hil_rig.backend.ledger import REPORTS, Ledger
@@ -33,6 +36,9 @@ class Backend:
         self._clock_offset = timedelta()
         self._overrides: dict[str, Mapping[str, Any]] = {}
         self._halted = False
+        self._stage = frozenset(config.vins)
+        self._is_encrypted = self._for_another = False
+        self._encrypted: dict[str, EncryptedImage] = {}
         self.maker = Maker(Path(config.folder), self._now())
         for vin in config.vins:
             provision_car(self.maker.car_folder(vin), vin, self.maker)
@@ -74,6 +80,7 @@ class Backend:
             "assign": self._assign,
             "publish": self._publish_anew,
             "halt": self._halt,
+            "stage": self._set_stage,
             "rotate": self._rotate,
             "time": self._time,
         }
@@ -137,6 +144,7 @@ class Backend:
             "recalls": ledger.counts(),
             "duplicates": ledger.duplicates,
             "requests": len(self.server.requests),
+            "served": sorted(set(self.server.requests)),
         }
 
     def _reports(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +176,8 @@ class Backend:
         self._overrides = {
             name: dict(request[name]) for name in ("campaign", "ecus", "image") if name in request
         }
+        self._is_encrypted = bool(request.get("encrypted", False))
+        self._for_another = "encrypted_for" in request
         self._publish()
         return {}
 
@@ -179,6 +189,12 @@ class Backend:
         self._halted = bool(request.get("halted", True))
         self._publish()
         return {"halted": self._halted}
+
+    def _set_stage(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Direct the release to these cars alone; the others' targets become empty."""
+        self._stage = frozenset(request["vins"])
+        self._publish()
+        return {"stage": sorted(self._stage)}
 
     def _rotate(self, request: Mapping[str, Any]) -> dict[str, Any]:
         name = str(request["repository"])
@@ -201,6 +217,8 @@ class Backend:
         for vin in self._config.vins:
             director = self.maker.director(vin)
             director.targets.targets.clear()
+            if vin not in self._stage:
+                continue
             assign(
                 director,
                 release,
@@ -210,8 +228,18 @@ class Backend:
                 correlation_id=f"{self._recall.number}-{release.version}",
                 halted=self._halted,
                 campaign=self._overrides.get("campaign"),
+                encrypted=self._encrypted_for(vin) if self._is_encrypted else None,
             )
         self.maker.publish(self._now())
+
+    def _encrypted_for(self, vin: str) -> EncryptedImage:
+        """The image as this car alone can read it; the same each time it is published."""
+        if self._for_another:
+            return encrypt_image(self._release.image, X25519PrivateKey.generate().public_key())
+        if vin not in self._encrypted:
+            key = self.maker.image_key(vin)
+            self._encrypted[vin] = encrypt_image(self._release.image, key)
+        return self._encrypted[vin]
 
     def _vin(self, request: Mapping[str, Any]) -> str:
         return str(request.get("vin", self._config.vins[0]))

@@ -264,6 +264,12 @@ class FakeVerifier:
             raise Refused(self.bench.refuse_verify.pop(0), "in the test")
         return self.bench.release
 
+    async def halted(self, component, filepath, director_url):
+        await asyncio.sleep(0.1)
+        if self.bench.refuse_halted:
+            raise Refused(self.bench.refuse_halted.pop(0), "in the test")
+        return self.bench.halted
+
 
 class FakeDownloader:
     def __init__(self, bench):
@@ -307,6 +313,8 @@ class Bench:
         self.release = make_release(facts=facts)
         self.refuse_verify: list[Code] = []
         self.refuse_image: list[Code] = []
+        self.refuse_halted: list[Code] = []
+        self.halted = False
         self.floors: list[int] = []
         self.floor = 0
         self.inhibits = inhibits_without_controller

@@ -34,7 +34,7 @@ def manifest(signer, floors):
         sha256="ab" * 32,
         software_version="2.4.0",
         rxswin="R2",
-        attacks_detected=("UnmetThreshold", "BadEcuId"),
+        attack_counts={"UnmetThreshold": 3, "BadEcuId": 1},
     )
     return build_manifest(
         vin="LXMA7AEB1R0000042",
@@ -57,6 +57,7 @@ def test_manifest_and_each_statement_in_it_are_signed_by_the_car(signer, tmp_pat
     said = statement["signed"]
     assert said["installed_image"]["fileinfo"] == {"length": 1200, "hashes": {"sha256": "ab" * 32}}
     assert said["attacks_detected"] == "UnmetThreshold,BadEcuId"
+    assert said["attack_counts"] == {"UnmetThreshold": 3, "BadEcuId": 1}
     assert said["timeserver_time"] == "2026-03-01T12:00:00Z"
     assert whole["signed"]["audit_head"] == "cd" * 32
 

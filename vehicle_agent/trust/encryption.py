@@ -91,7 +91,9 @@ def sealed_length(length: int) -> int:
     return length + TAG * max(1, -(-length // PIECE))
 
 
-def content_key(key: ImageKey | None, encryption: ImageEncryption, length: int, sha256: str) -> bytes:
+def content_key(
+    key: ImageKey | None, encryption: ImageEncryption, length: int, sha256: str
+) -> bytes:
     """The key of the image's pieces, before a byte of it is fetched.
 
     `length` and `sha256` are of the plain image. Raises Refused: CONFIG_INVALID (the car has no
@@ -108,9 +110,7 @@ def content_key(key: ImageKey | None, encryption: ImageEncryption, length: int, 
             f"encrypted for key {encryption.recipient[:16]!r}, this car's is {key.keyid[:16]!r}"
         )
     if encryption.length != sealed_length(length):
-        raise _failed(
-            f"{encryption.length} encrypted bytes; {length} give {sealed_length(length)}"
-        )
+        raise _failed(f"{encryption.length} encrypted bytes; {length} give {sealed_length(length)}")
     try:
         opened = key.open(bytes.fromhex(encryption.sealed_key), binding(sha256))
     except ValueError as error:

@@ -7,8 +7,8 @@ cut off at its end shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ REPORT_COUNTER = "report_counter"
 
 @dataclass(frozen=True, kw_only=True)
 class EcuReport:
-    """What one controller runs, and the attacks seen on its way there (refusal codes)."""
+    """What one controller runs, and the attacks seen on its way there (refusal code to count)."""
 
     serial: str
     hardware_id: str
@@ -31,7 +31,7 @@ class EcuReport:
     sha256: str
     software_version: str
     rxswin: str
-    attacks_detected: Sequence[str] = ()
+    attack_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def build_manifest(
@@ -75,7 +75,8 @@ def _statement(report: EcuReport, attested: str | None, counter: int) -> dict[st
         },
         "software_version": report.software_version,
         "rxswin": report.rxswin,
-        "attacks_detected": ",".join(report.attacks_detected),
+        "attacks_detected": ",".join(report.attack_counts),
+        "attack_counts": dict(report.attack_counts),
         "timeserver_time": attested,
         "report_counter": counter,
     }

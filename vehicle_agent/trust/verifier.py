@@ -38,8 +38,9 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     root metadata that the car was provisioned with; `time_key` (the time server's, public) and
     `vehicle_key` (private, mode 0600) are PEM files. `allowed_hosts` are `host` (any port) or
     `host:port`. `vehicle_key` may be the URI of a key on a token (`trust/pkcs11.py`);
-    `image_key` (private, mode 0600) opens images that are encrypted for this car. A time attestation counts for `attestation_max_age_s`; a metadata file has at most
-    `metadata_limit` bytes.
+    `image_key` (private, mode 0600) opens images that are encrypted for this car. A time
+    attestation counts for `attestation_max_age_s`; a metadata file has at most `metadata_limit`
+    bytes.
     """
 
     directory: str
