@@ -27,7 +27,8 @@ from hil_rig.firmware import Image, render
 from tests.unit.controller_driver import NEW, WINDOW, Bench
 from tests.unit.flashing_bench import START, profile
 from tests.unit.test_odx_f_reader import BLOCKS as ODX_BLOCKS
-from tests.unit.test_odx_f_reader import DATAS, block, extern, odx, session
+from tests.unit.test_odx_f_reader import DATAS, extern, odx, session
+from tests.unit.test_odx_f_reader import block as datablock
 from tests.unit.test_vbf_reader import vbf
 from vehicle_agent.flashing import container
 from vehicle_agent.flashing.images import load_image
@@ -97,7 +98,7 @@ def test_the_agent_loads_what_was_made(folder):
 
 def test_an_odx_f_brings_files_of_its_own_folder_and_no_other(folder, capsys):
     for name in ("app.hex", "../app.hex", "inner/app.hex", str(folder / "app.hex")):
-        content = odx([block("APP")], [extern("APP", name)])
+        content = odx([datablock("APP")], [extern("APP", name)])
         (folder / "inner").mkdir(exist_ok=True)
         (folder / "inner" / "app.hex").write_bytes((folder / "app.hex").read_bytes())
         (folder / "inner" / "flash.odx-f").write_bytes(content)
