@@ -186,7 +186,7 @@ def load_profile(path: Path) -> ControllerProfile:
         if len(raw) > _MAX_FILE:
             raise Refused(Code.CONFIG_INVALID, f"{path}: more than {_MAX_FILE} bytes")
         table = tomllib.loads(raw.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib raises more than its own
         raise Refused(Code.CONFIG_INVALID, f"{path}: {error}") from error
     try:
         content = msgspec.convert(table, ProfileFile)

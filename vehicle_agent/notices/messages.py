@@ -103,7 +103,7 @@ def parse_notice(payload: bytes, limit: int, components: Collection[str]) -> Not
         raise Refused(Code.NOTICE_NOT_JSON, f"notice: {error}") from None
     try:
         message = msgspec.convert(document, _DesiredStateMessage)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter: lone surrogates
         raise _shape(str(error)[:160]) from None
     if not _ACTIVITY_ID.fullmatch(message.activity_id):
         raise _shape("activityId is not 1 to 128 printable ASCII characters without spaces")
