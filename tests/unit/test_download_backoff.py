@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_attempts_double_their_distance_up_to_five_minutes_and_end_in_the_image(
         return tried[: TIMES + 1]
 
     tried = in_virtual_time(main())
-    waits = [after - before - 0.1 for before, after in zip(tried, tried[1:], strict=False)]
+    waits = [after - before - 0.1 for before, after in pairwise(tried)]
     assert len(waits) == TIMES
     for number, wait in enumerate(waits):
         longest = min(2.0**number, 300.0)
