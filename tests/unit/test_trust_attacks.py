@@ -61,11 +61,11 @@ def test_attack_slow_retrieval_ends_with_the_fetch_and_expires(world):
 
     async def slow(url, limit):
         if url.endswith("snapshot.json"):
-            raise Refused(Code.METADATA_UNAVAILABLE, f"{url}: too slow for too long")
+            raise Refused(Code.SLOW_RETRIEVAL, f"{url}: too slow for too long")
         return await real(url, limit)
 
     world.verifier._fetch = slow
-    assert refusal_of(world) is Code.METADATA_UNAVAILABLE
+    assert refusal_of(world) is Code.SLOW_RETRIEVAL
     world.verifier._fetch = real
     world.now = NOW + timedelta(days=8)
     assert refusal_of(world) is Code.EXPIRED_METADATA

@@ -134,6 +134,15 @@ def test_terminating_delegation_ends_the_search(world):
     assert refusal_of(world) is Code.TARGET_MISMATCH
 
 
+def test_terminating_delegation_ends_the_search_above_it_too(world):
+    delegate(world, "first")
+    delegate(world, "below", delegator="first", terminating=True)
+    delegate(world, "second")
+    describe(world, "second")
+    publish(world)
+    assert refusal_of(world) is Code.TARGET_MISMATCH
+
+
 def test_terminating_delegation_for_other_hardware_ends_nothing(world):
     delegate(world, "first", terminating=True, hardware_ids=["OTHER"])
     delegate(world, "second")

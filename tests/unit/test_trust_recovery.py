@@ -89,6 +89,21 @@ def test_lost_root_cannot_be_taken_back_by_withholding_the_rotations(world, repo
     assert world.verify().facts.version == "2.4.0"
 
 
+@pytest.mark.requirement("A2")
+def test_root_itself_does_not_go_back_when_every_key_has_been_replaced(world):
+    """With the old root all that its thieves sign would hold: its version has a floor."""
+    before = dict(world.image.files)
+    for role in ROLES:
+        world.image.rotate(role, NOW)
+    world.image.publish(NOW)
+    world.verify()
+    for path in folder_of(world, "image").rglob("*.json"):
+        path.unlink()
+    world.restart()
+    world.image.files = before
+    assert refusal_of(world) is Code.VERSION_MISMATCH
+
+
 def test_chain_of_roots_is_kept_and_the_newest_whole_one_stands_in(world):
     for _ in range(3):
         world.image.rotate("root", NOW)
