@@ -47,8 +47,10 @@ def killed_while_the_car_is_held(rig: Rig, stage: str) -> None:
             pass
         rig.agent.start()
         first = bus.recv(LIMIT_S)
+        status = until(rig.status, "status of the new daemon")
     assert first is not None, stage
     assert first.arbitration_id == INHIBIT, f"{stage}: the controller was talked to first"
+    assert status.drive_inhibited, f"{stage}: ready before the car was held anew"
     assert rig.tell("car", "state")["inhibited"] == "YES", stage
 
 
