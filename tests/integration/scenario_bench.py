@@ -124,6 +124,16 @@ def update_in(rig: Rig, activity: str, *states: str) -> Status:
     )
 
 
+def question_shown(rig: Rig, activity: str) -> None:
+    """Wait until the driver's display shows the question of `activity`."""
+
+    def shown(_: Status) -> bool:
+        showing = rig.tell("hmi", "state")["showing"]
+        return showing is not None and showing["activityId"] == activity
+
+    rig.wait(shown, f"the question of {activity} on the display", limit_s=LIMIT_S)
+
+
 def publish(rig: Rig, topic: str, message: Mapping[str, Any] | bytes) -> None:
     """Publish on one of the car's topics as anybody could who reaches the broker."""
     assert rig.broker is not None

@@ -9,7 +9,13 @@ import pytest
 from hil_rig.backend.broker import find_mosquitto
 from hil_rig.backend.ledger import REPORTS
 from hil_rig.launch import Rig
-from tests.integration.scenario_bench import reports, running_rig, untouched, update_in
+from tests.integration.scenario_bench import (
+    question_shown,
+    reports,
+    running_rig,
+    untouched,
+    update_in,
+)
 
 pytestmark = [
     pytest.mark.scenario,
@@ -41,7 +47,7 @@ def test_reports_arrive_once_and_in_order_over_four_losses_of_the_broker(tmp_pat
         activity = rig.notify()
         update_in(rig, activity, "ready")
         away_until(rig, "ready")
-        rig.wait(lambda _: rig.tell("hmi", "state")["showing"] is not None, "the question")
+        question_shown(rig, activity)
         rig.tell("hmi", "answer", status="APPROVED")
         update_in(rig, activity, "approved")
         away_until(rig, "approved")

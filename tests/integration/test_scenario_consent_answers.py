@@ -16,8 +16,8 @@ from tests.integration.scenario_bench import (
     family,
     message_refused,
     publish,
+    question_shown,
     reports,
-    told,
     untouched,
     update_in,
     update_refused,
@@ -33,7 +33,7 @@ def asked(rig: Rig, policy: str) -> str:
     rig.tell("hmi", "policy", policy=policy)
     activity = rig.notify()
     update_in(rig, activity, "ready", "approved", "cancelled")
-    told(rig, activity, state="ready")
+    question_shown(rig, activity)
     return activity
 
 
@@ -44,7 +44,6 @@ def invalid(rig: Rig) -> list[str]:
 def test_silence_is_no_consent(rig: Rig) -> None:
     activity = asked(rig, "silence")
     rig.wait(lambda s: s.parked == "true", "a parked car")
-    rig.wait(lambda _: rig.tell("hmi", "state")["showing"] is not None, "the texts on display")
     assert rig.wait(lambda s: s.outbox == 0, "all told").state == "ready"
     assert (update_in(rig, activity, "ready").refusal, codes(rig, activity)) == (None, [])
     untouched(rig)
