@@ -76,6 +76,18 @@ def test_manifest_digest_stays_when_roles_are_only_signed_anew(world):
     assert world.verify() == before
 
 
+def test_repository_with_consistent_snapshots_is_read_by_its_names(world):
+    image = Repository(NOW, consistent_snapshot=True)
+    image.add_target(PATH, world.release.image, world.release.custom())
+    image.publish(NOW)
+    world.image = image
+    (world.folder / "image.root.json").write_bytes(image.files["1.root.json"])
+    got = world.verify()
+    folder, _, name = PATH.rpartition("/")
+    assert got.image_url == f"{IMAGE_URL}/targets/{folder}/{got.sha256}.{name}"
+    assert f"{IMAGE_URL}/1.targets.json" in world.fetched
+
+
 EXPECTED = {
     "unsigned": Code.UNMET_THRESHOLD,
     "unknown_key": Code.UNMET_THRESHOLD,

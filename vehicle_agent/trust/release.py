@@ -68,12 +68,14 @@ def release_for(
     image_url: str,
     counter_floor: int,
     signed_by: tuple[str, ...],
+    hash_prefixed: bool = False,
 ) -> Release:
     """The release that both repositories name for a controller of this car.
 
     `located` is what the Image repository says of `directed.path`; `image_url` that repository's
     address; `counter_floor` the lowest release counter that this controller may still get;
-    `signed_by` the key ids that signed both roles.
+    `signed_by` the key ids that signed both roles; `hash_prefixed` as consistent snapshots name
+    targets.
 
     Raises Refused: BAD_HARDWARE_ID, TARGET_MISMATCH, DIRECTOR_LOOSENS, RELEASE_COUNTER_TOO_LOW,
     TEXTS_MISSING, FILING_MISSING, METADATA_MALFORMED.
@@ -112,7 +114,7 @@ def release_for(
         length=described.length,
         sha256=sha256,
         hashes={name: described.hashes[name] for name in known},
-        image_url=f"{image_url.rstrip('/')}/targets/{quote(path)}",
+        image_url=f"{image_url.rstrip('/')}/targets/{quote(_served(path, sha256, hash_prefixed))}",
         facts=facts,
         campaign=campaign,
         correlation_id=directed.correlation_id,
@@ -174,6 +176,11 @@ def _ecu_identifiers(path: str, target: TargetFile) -> dict[str, str]:
             )
         hardware_ids[serial] = hardware_id
     return hardware_ids
+
+
+def _served(path: str, sha256: str, hash_prefixed: bool) -> str:
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{sha256}.{name}" if hash_prefixed else path
 
 
 def _check_hardware(path: str, ecu: EcuIdentity, facts: ReleaseFacts) -> None:

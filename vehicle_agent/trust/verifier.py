@@ -122,6 +122,7 @@ class Verifier:
             image_url=image_url,
             counter_floor=self._floors.get(release_counter(ecu.serial)),
             signed_by=director.targets_signed_by + (located.signed_by if located else ()),
+            hash_prefixed=bool(image.root.consistent_snapshot),
         )
         if release.facts.version != version:
             raise Refused(
