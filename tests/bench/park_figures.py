@@ -25,23 +25,23 @@ def measure(figures: Figures) -> None:
         frames = [
             ((turn + 1) * _STEP_S, car.frame(name)) for turn in range(_ROUNDS) for name in car.names
         ]
-        begin = time.perf_counter()
+        begin = time.process_time()
         for now, frame in frames:
             gate.feed(frame, BUS, now)
             gate.parked(now)
-        ours = time.perf_counter() - begin
+        ours = time.process_time() - begin
         if str(gate.verdict(frames[-1][0]).parked) != "true":
             raise AssertionError(gate.verdict(frames[-1][0]).reasons())
         messages = [(database.get_message_by_frame_id(f.arbitration_id), f.data) for _, f in frames]
-        begin = time.perf_counter()
+        begin = time.process_time()
         for message, data in messages:
             message.decode(data)
-        bare = time.perf_counter() - begin
+        bare = time.process_time() - begin
         ratios.append(ours / bare)
         ours_us.append(ours / len(frames) * 1e6)
         bare_us.append(bare / len(frames) * 1e6)
     detail = (
         f"a frame: decode + E2E + gate {' '.join(f'{us:.1f}' for us in ours_us)} us, "
-        f"cantools decode {' '.join(f'{us:.1f}' for us in bare_us)} us"
+        f"cantools decode {' '.join(f'{us:.1f}' for us in bare_us)} us CPU"
     )
     figures.add("park.decode_ratio", ratios, limit="<= 2", detail=detail)
