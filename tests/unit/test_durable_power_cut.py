@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.unit.power_cut import Recorder
 from vehicle_agent.durable import write_durably
+from vehicle_agent.trust import floors
 from vehicle_agent.trust.floors import FileMonotonicStore
 
 
@@ -39,12 +42,12 @@ def test_recorder_sees_a_write_that_is_not_durable(tmp_path, monkeypatch):
 @pytest.mark.parametrize("first", [True, False])
 def test_floor_is_old_or_new_and_never_lower_once_it_was_raised(tmp_path, monkeypatch, first):
     folder = laid_out(tmp_path / "disk", {})
-    floors = FileMonotonicStore(folder / "floors.json")
+    store = FileMonotonicStore(folder / "floors.json")
     if not first:
-        floors.raise_to("release_counter/A", 6)
-        floors.raise_to("time_s", 100)
+        store.raise_to("release_counter/A", 6)
+        store.raise_to("time_s", 100)
     recorder = Recorder(folder, monkeypatch)
-    states = list(recorder.after(lambda: floors.raise_to("release_counter/A", 7)))
+    states = list(recorder.after(lambda: store.raise_to("release_counter/A", 7)))
     monkeypatch.undo()
     for number, state in enumerate(states):
         after = FileMonotonicStore(laid_out(tmp_path / str(number), state) / "floors.json")
@@ -53,13 +56,19 @@ def test_floor_is_old_or_new_and_never_lower_once_it_was_raised(tmp_path, monkey
     assert after.get("release_counter/A") == 7
 
 
-def test_two_writers_lower_nothing(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
+def test_two_writers_lower_nothing(tmp_path, monkeypatch):
+    """The second tries between the first one's reading and its writing back."""
+    ours, theirs = (FileMonotonicStore(tmp_path / "floors.json") for _ in range(2))
+    other = threading.Thread(target=theirs.raise_to, args=("b", 5))
 
-    stores = [FileMonotonicStore(tmp_path / "floors.json") for _ in range(2)]
-    with ThreadPoolExecutor(4) as pool:
-        for number in range(1, 26):
-            for name in "abcd":
-                pool.submit(stores[number % 2].raise_to, name, number)
+    def interrupted(path, content):
+        if not other.ident:
+            other.start()
+            other.join(0.2)
+        write_durably(path, content)
+
+    monkeypatch.setattr(floors, "write_durably", interrupted)
+    ours.raise_to("a", 1)
+    other.join()
     again = FileMonotonicStore(tmp_path / "floors.json")
-    assert [again.get(name) for name in "abcd"] == [25] * 4
+    assert (again.get("a"), again.get("b")) == (1, 5)
