@@ -11,6 +11,7 @@ declare -A shown_by=(
     [iproute2]="$(command -v ip || echo /usr/sbin/ip)"
     [user-mode-linux]=/usr/bin/linux.uml
     [opensbi]=/usr/lib/riscv64-linux-gnu/opensbi
+    [softhsm2]=/usr/bin/softhsm2-util
     [u-boot-qemu]=/usr/lib/u-boot/qemu_arm64/uboot.elf
 )
 

@@ -7,9 +7,13 @@ along with any manifest that is sent. However many there are, this adds one mani
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from vehicle_agent.journal import Journal, Outgoing
+from vehicle_agent.refusals import Refused
+
+log = logging.getLogger(__name__)
 
 LEAST_S = 60.0
 
@@ -22,6 +26,10 @@ async def report_attacks(
         await journal.attacked.wait()
         journal.attacked.clear()
         if journal.unreported and not await journal.report_waits():
-            await journal.record(None, outgoing=[manifest()], at=at())
-            told.set()
+            try:
+                await journal.record(None, outgoing=[manifest()], at=at())
+                told.set()
+            except Refused as refused:
+                log.warning("attacks not reported yet: %s", refused)
+                journal.attacked.set()
         await asyncio.sleep(LEAST_S)

@@ -71,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     park = command("park", "show the park conditions and what each still needs")
     park.add_argument("--json", action="store_true", help="one JSON object")
     park.set_defaults(run=_ask, command="park")
+    provision = command("provision", "give the car its roots of trust and a key of its own")
+    for name in ("director", "image"):
+        provision.add_argument(
+            f"--{name}-root",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="FILE",
+            help="root metadata, or a chain of them",
+        )
+    for name in ("time-key", "hmi-key", "ca"):
+        provision.add_argument(f"--{name}", type=Path, metavar="PEM")
+    provision.set_defaults(run=_provision)
     commands.add_parser("repository", help="a plain TUF client, for a desk", add_help=False)
     return parser
 
@@ -92,6 +105,14 @@ def _doctor(options: argparse.Namespace) -> int:
     from vehicle_agent.doctor import main as examine
 
     return examine(options.config, as_json=options.json)
+
+
+def _provision(options: argparse.Namespace) -> int:
+    from vehicle_agent.provision import Given, main
+
+    roots = {"director": options.director_root, "image": options.image_root}
+    given = Given(roots=roots, time_key=options.time_key, hmi_key=options.hmi_key, ca=options.ca)
+    return main(options.config, given)
 
 
 def _ask(options: argparse.Namespace) -> int:

@@ -42,8 +42,9 @@ from vehicle_agent.steps import Parts, Steps
 from vehicle_agent.timekeeper import Timekeeper
 from vehicle_agent.trust.encryption import FileImageKey
 from vehicle_agent.trust.floors import FileMonotonicStore
-from vehicle_agent.trust.keys import FileSigner, load_public_key
+from vehicle_agent.trust.keys import load_public_key
 from vehicle_agent.trust.manifest import build_manifest
+from vehicle_agent.trust.signer import open_signer
 from vehicle_agent.trust.time_key import TimeKeys
 from vehicle_agent.trust.trusted_time import TrustedClock
 from vehicle_agent.trust.verifier import Verifier, release_counter
@@ -103,7 +104,7 @@ class Daemon:
         self._journal = journal
         self._rate = ProgressRate()
         self._floors = FileMonotonicStore(trust.floors_path(config.base))
-        self._signer = FileSigner(config.path(trust.vehicle_key))
+        self._signer = open_signer(trust.vehicle_key, config.base)
         self._clock = TrustedClock(
             TimeKeys.open(trust, config.base, self._floors),
             self._floors,

@@ -39,7 +39,8 @@ from vehicle_agent.parking.monitor import ParkMonitor
 from vehicle_agent.parking.park_config import resolve
 from vehicle_agent.refusals import Refused
 from vehicle_agent.trust.floors import FileMonotonicStore
-from vehicle_agent.trust.keys import FileSigner, load_public_key
+from vehicle_agent.trust.keys import load_public_key
+from vehicle_agent.trust.signer import open_signer
 from vehicle_agent.trust.time_key import TimeKeys
 from vehicle_agent.trust.trusted_time import Outcome, TrustedClock
 from vehicle_agent.update import CHANGING
@@ -104,7 +105,7 @@ def _files(config: Config) -> Iterator[Finding]:
     """Every file that the configuration names can be read and is what it should be."""
     trust, key = config.trust, config.agent.security_key
     checks: list[tuple[str, str, Callable[[], object]]] = [
-        ("vehicle key", trust.vehicle_key, lambda: FileSigner(config.path(trust.vehicle_key))),
+        ("vehicle key", trust.vehicle_key, lambda: open_signer(trust.vehicle_key, config.base)),
         ("time key", trust.time_key, lambda: load_public_key(config.path(trust.time_key))),
         (
             "HMI key",

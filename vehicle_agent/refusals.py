@@ -43,6 +43,7 @@ class Code(StrEnum):
     URL_NOT_ALLOWED = "UrlNotAllowed"
     NO_TRUSTED_TIME = "NoTrustedTime"
     TIME_ATTESTATION_INVALID = "TimeAttestationInvalid"
+    SIGNER_UNAVAILABLE = "SignerUnavailable"
     RELEASE_COUNTER_TOO_LOW = "ReleaseCounterTooLow"
     DIRECTOR_LOOSENS = "DirectorLoosens"
     # campaign
@@ -86,6 +87,7 @@ class Code(StrEnum):
     READBACK_MISMATCH = "ReadbackMismatch"
     PROBATION_FAILED = "ProbationFailed"
     # the agent itself
+    TRUST_ANCHOR_EXISTS = "TrustAnchorExists"
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
     CONFIG_INVALID = "ConfigInvalid"
     JOURNAL_DAMAGED = "JournalDamaged"
@@ -151,6 +153,7 @@ RULES: dict[Code, Rule] = {
     Code.TIME_ATTESTATION_INVALID: Rule(
         "an attestation of our nonce by the time server's key", Retry.LATER, attack=True
     ),
+    Code.SIGNER_UNAVAILABLE: Rule("the token with the car's own key", Retry.LATER),
     Code.RELEASE_COUNTER_TOO_LOW: Rule("a release that is not older than the car's", attack=True),
     Code.DIRECTOR_LOOSENS: Rule("a Director that only tightens what Image signed", attack=True),
     Code.VIN_MISMATCH: Rule("a notice for this car's VIN"),
@@ -190,6 +193,9 @@ RULES: dict[Code, Rule] = {
     Code.DEPENDENCY_CHECK_FAILED: Rule("blocks that the controller finds consistent"),
     Code.READBACK_MISMATCH: Rule("identification that equals the signed read-back"),
     Code.PROBATION_FAILED: Rule("a corrected release"),
+    Code.TRUST_ANCHOR_EXISTS: Rule(
+        "a chain of roots that begins at the one in the car; other keys are exchanged in a workshop"
+    ),
     Code.ATTEMPTS_EXHAUSTED: Rule("a new notice, after the cause is mended"),
     Code.CONFIG_INVALID: Rule("a corrected configuration file"),
     Code.JOURNAL_DAMAGED: Rule("nothing to do: the damaged file is put aside", Retry.LATER),

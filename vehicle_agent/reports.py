@@ -81,11 +81,18 @@ class Reporter:
         if update.state is State.READY and update.challenge is not None:
             outgoing += self.consent_request(update)
         if moved and update.state in _MANIFEST_AFTER and update.writes_started:
-            outgoing.append(self.manifest(update))
+            outgoing.append(self._manifest_or_incident(update))
         attacked = refusal is not None and refusal.rule.attack
         if attacked or (moved and update.state in _INCIDENT_AFTER):
             outgoing.append(self._incident(update, refusal))
         return outgoing
+
+    def _manifest_or_incident(self, update: Update) -> Outgoing:
+        """A car whose key is out of reach goes on with its update, and says so."""
+        try:
+            return self.manifest(update)
+        except Refused as refused:
+            return self._incident(update, refused.refusal)
 
     def manifest(self, update: Update | None) -> Outgoing:
         """Tell what the controllers run, and every attack that has not been reported yet."""

@@ -23,8 +23,13 @@ class Signer(Protocol):
         """Key id as in TUF: digest of the public key's description."""
         ...
 
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """By what others check the signatures."""
+        ...
+
     def sign(self, payload: bytes) -> bytes:
-        """The Ed25519 signature over `payload`."""
+        """The Ed25519 signature over `payload`; raises Refused(SIGNER_UNAVAILABLE)."""
         ...
 
 
@@ -49,6 +54,11 @@ class FileSigner:
     def keyid(self) -> str:
         """Key id as in TUF."""
         return self._keyid
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """By what others check the signatures."""
+        return self._key.public_key()
 
     def sign(self, payload: bytes) -> bytes:
         """The Ed25519 signature over `payload`."""
