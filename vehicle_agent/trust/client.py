@@ -25,7 +25,8 @@ from vehicle_agent.durable import sync_folder, write_durably
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.trust.delegations import locate
 from vehicle_agent.trust.metadata import known_hashes
-from vehicle_agent.trust.repository import PLAIN_TUF, RepositoryTrust
+from vehicle_agent.trust.repository import RepositoryTrust
+from vehicle_agent.trust.rules import PLAIN_TUF
 from vehicle_agent.trust.store import TrustStore
 from vehicle_agent.trust.workflow import Want, Workflow, drive, refresh
 

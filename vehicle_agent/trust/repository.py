@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import quote
 
 from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
@@ -32,26 +30,9 @@ from vehicle_agent.trust.metadata import (
     verification_result,
     verify,
 )
+from vehicle_agent.trust.rules import UPTANE, Rules, quoted_role
 
-TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 _TARGETS_FILE = "targets.json"
-_LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Where plain TUF and Uptane in a car differ.
-
-    A search visits at most `most_roles` delegated roles, at most `deepest` below the top.
-    """
-
-    keyids_are_digests: bool
-    most_roles: int
-    deepest: int
-
-
-UPTANE = Rules(keyids_are_digests=True, most_roles=32, deepest=8)
-PLAIN_TUF = Rules(keyids_are_digests=False, most_roles=32, deepest=32)
 
 
 class RepositoryTrust:
@@ -63,7 +44,7 @@ class RepositoryTrust:
         stored: Mapping[str, bytes],
         other_roots: Iterable[bytes] = (),
         *,
-        floor: Callable[[str], int] = lambda name: 0,
+        floor: Callable[[str], int] | None = None,
         rules: Rules = UPTANE,
     ) -> None:
         """Start from `stored` (role name to file); `root` has to be there, the others may.
@@ -319,7 +300,8 @@ class RepositoryTrust:
         return f"version/{self.name}/{role}/{keys[:16]}"
 
     def _not_below_floor(self, role: str, where: str, version: int) -> None:
-        _not_lower(where, version, self._floor(self._floor_name(role)))
+        if self._floor is not None:
+            _not_lower(where, version, self._floor(self._floor_name(role)))
 
     def _check_expiry(self, parsed: Parsed[T], now: datetime) -> None:
         if parsed.signed.is_expired(now):
@@ -328,23 +310,6 @@ class RepositoryTrust:
                 f"{parsed.where}: expired {parsed.signed.expires:%Y-%m-%dT%H:%M:%SZ}, "
                 f"trusted time is {now:%Y-%m-%dT%H:%M:%SZ}",
             )
-
-
-def quoted_role(role: str) -> str:
-    """The name of `role` as part of a file's name and of a URL: nothing in it can lead elsewhere.
-
-    Raises Refused(METADATA_MALFORMED) for a name that is too long or no Unicode.
-    """
-    try:
-        quoted = quote(role, safe="")
-    except UnicodeEncodeError:
-        raise Refused(Code.METADATA_MALFORMED, "role name: is not Unicode") from None
-    if len(quoted) > _LONGEST_NAME:
-        raise Refused(
-            Code.METADATA_MALFORMED,
-            f"role name {quoted[:32]!r}…: longer than {_LONGEST_NAME} characters",
-        )
-    return quoted
 
 
 def _not_lower(where: str, offered: int, known: int) -> None:

@@ -13,13 +13,8 @@ from urllib.parse import unquote
 from vehicle_agent.durable import write_durably
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.trust.floors import FileMonotonicStore, MonotonicStore
-from vehicle_agent.trust.repository import (
-    TOP_LEVEL,
-    UPTANE,
-    RepositoryTrust,
-    Rules,
-    quoted_role,
-)
+from vehicle_agent.trust.repository import RepositoryTrust
+from vehicle_agent.trust.rules import TOP_LEVEL, UPTANE, Rules, quoted_role
 
 _ROOTS = "roots"
 
