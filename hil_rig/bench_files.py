@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hil_rig.bench_image import BANK_SIZE, WINDOW, BenchImage, fit
-from hil_rig.firmware import make_image
+from hil_rig.firmware import FirmwareError, make_image
 
 PROJECT = Path(__file__).resolve().parent.parent
 RXSWIN = "R157-HPA-1"
@@ -135,7 +135,10 @@ def _with_memory(profile: str, image: BenchImage) -> str:
 
 def _write_image(bench: Bench, path: Path) -> Path:
     if bench.image is not None:
-        path.write_bytes(bench.image.read_bytes())
+        try:
+            path.write_bytes(bench.image.read_bytes())
+        except OSError as error:
+            raise FirmwareError(f"{bench.image}: {error.strerror}") from error
     else:
         content = make_image(
             bench.version, RXSWIN, bench.hardware_id, size=bench.image_size, seed=149

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hil_rig.backend.ledger import REPORTS
-from hil_rig.demo_moment import Moment, Progress, target_of, verified_metadata
+from hil_rig.demo_moment import Moment, Progress, verified_metadata
 from hil_rig.launch import Rig
 
 PHASE = "programming"
@@ -78,8 +79,6 @@ def gather(rig: Rig, moment: Moment, meter: Meter, start_s: float) -> Facts:
     info, desk = rig.tell("backend", "info"), rig.tell("backend", "state")
     reports = rig.tell("backend", "reports")["reports"]
     car = desk["cars"][rig.bench.vin]
-    metadata = {name: verified_metadata(rig.folder, name) for name in ("director", "image")}
-    entry = target_of(metadata["director"]["targets"])
     return Facts(
         state=moment.state,
         refusal=moment.refusal,
@@ -89,9 +88,9 @@ def gather(rig: Rig, moment: Moment, meter: Meter, start_s: float) -> Facts:
         after=moment.software_after,
         wanted=str(info["version"]),
         controller=rig.tell("controller", "state"),
-        length=int(entry["length"]),
+        length=(rig.folder / "release.image").stat().st_size,
         programmed=meter.total,
-        signatures=tuple(_signature(name, files) for name, files in metadata.items()),
+        signatures=_signatures(rig.folder),
         manifests=tuple(bool(each["verified"]) for each in car["manifests"]),
         bytes_per_s=meter.bytes_per_s,
         start_s=start_s,
@@ -155,6 +154,16 @@ def problems(facts: Facts) -> list[str]:
     if not facts.manifests or not all(facts.manifests):
         found.append("the backend has no vehicle manifest with a good signature")
     return found
+
+
+def _signatures(folder: Path) -> tuple[Signature, ...]:
+    """Of the metadata that the agent keeps; nothing where it has verified none."""
+    try:
+        return tuple(
+            _signature(name, verified_metadata(folder, name)) for name in ("director", "image")
+        )
+    except FileNotFoundError:
+        return ()
 
 
 def _signature(name: str, files: Mapping[str, Any]) -> Signature:
