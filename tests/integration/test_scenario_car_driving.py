@@ -10,6 +10,7 @@ from tests.integration.power_bench import (
     controller,
     every_report_counted_once,
     listen,
+    parked_car,
     restart,
     until,
 )
@@ -22,7 +23,7 @@ OURS = (0x310, 0x7A0, 0x7DF)
 def test_a_car_that_never_parks_stays_approved_and_hears_nothing_from_the_agent(
     start_rig: StartRig,
 ) -> None:
-    rig = start_rig(driving=True, consent="ask", pace=12.0)
+    rig = parked_car(start_rig, driving=True, consent="ask", pace=12.0)
     with listen(rig, *OURS) as bus, every_report_counted_once(rig):
         rig.tell("backend", "fault", kind="stall", amount=20_000)
         rig.notify()

@@ -8,7 +8,7 @@ import pytest
 
 from hil_rig.launch import Rig
 from tests.integration.conftest import StartRig
-from tests.integration.power_bench import completed, controller, listen, until
+from tests.integration.power_bench import completed, controller, listen, parked_car, until
 
 pytestmark = [pytest.mark.scenario, pytest.mark.requirement("C3"), pytest.mark.requirement("C4")]
 
@@ -41,13 +41,13 @@ def left_alone_until_the_session_ends(rig: Rig) -> None:
         assert bus.recv(0) is None
 
 
-@pytest.mark.parametrize("half", [0, 1], ids=["by what it does", "by what it says"])
+@pytest.mark.parametrize("first", range(0, len(BAD), 2), ids=lambda first: list(BAD)[first])
 def test_writing_stops_at_once_when_the_car_stops_being_parked(
-    start_rig: StartRig, half: int
+    start_rig: StartRig, first: int
 ) -> None:
-    rig = start_rig(driving=False, program_s=0.1)
+    rig = parked_car(start_rig, program_s=0.2)
     rig.notify()
-    for what, (do, fault) in list(BAD.items())[4 * half : 4 * half + 4]:
+    for what, (do, fault) in list(BAD.items())[first : first + 2]:
         before = half_written(rig)
         rig.tell("car", do, **fault)
         stopped = rig.wait(
@@ -75,7 +75,7 @@ def test_writing_stops_at_once_when_the_car_stops_being_parked(
 def test_a_car_is_written_only_if_held_then_refuses_to_drive_and_lets_people_out_and_in(
     start_rig: StartRig,
 ) -> None:
-    rig = start_rig(driving=False, program_s=0.2)
+    rig = parked_car(start_rig, program_s=0.2)
     deaf = {"kind": "wrong_value", "signal": "DU_Inhibited", "value": "REFUSED"}
     rig.tell("car", "fault", message="DU_InhibitStatus", **deaf)
     rig.notify()
@@ -83,8 +83,8 @@ def test_a_car_is_written_only_if_held_then_refuses_to_drive_and_lets_people_out
     rig.wait(lambda s: s.refusal is not None and s.refusal.code == code, code)
     assert controller(rig)["writes"] == 0
     rig.tell("car", "clear")
-    until(lambda: controller(rig)["programs"] >= 3, "writing")
-    assert rig.tell("car", "state")["inhibited"] == "YES"
+    half_written(rig)
+    until(lambda: rig.tell("car", "state")["inhibited"] == "YES", "hold")
     rig.tell("car", "set", doors="OPEN", driver="OCCUPIED")
     for do, more in (("ready", {}), ("gear", {"gear": "D"}), ("gear", {"gear": "N"})):
         assert rig.tell("car", do, **more)["reason"] == "drive inhibited"

@@ -9,6 +9,7 @@ from tests.integration.power_bench import (
     await_death,
     completed,
     every_report_counted_once,
+    parked_car,
     restart,
 )
 
@@ -33,7 +34,7 @@ ACTIVATING = ("activating", "probation", "completed")
 def test_a_daemon_killed_at_each_decision_of_an_update_completes_it(
     start_rig: StartRig, points: list[str]
 ) -> None:
-    rig = start_rig(driving=False)
+    rig = parked_car(start_rig)
     with every_report_counted_once(rig):
         restart(rig, points[0])
         rig.notify()

@@ -13,6 +13,7 @@ from tests.integration.power_bench import (
     controller,
     every_report_counted_once,
     half_written,
+    parked_car,
     restart,
     until,
 )
@@ -39,7 +40,7 @@ def power_of_all_is_lost(rig: Rig) -> None:
 def test_a_controller_that_loses_power_is_programmed_anew_or_waited_for(
     start_rig: StartRig,
 ) -> None:
-    rig = start_rig(driving=False, reset_s=2.0)
+    rig = parked_car(start_rig, reset_s=2.0)
     rig.tell("controller", "fault", kind="delay", match="36", nth=9, seconds=30)
     rig.notify()
     until(lambda: half_written(rig), "half of the image")
@@ -55,7 +56,7 @@ def test_a_controller_that_loses_power_is_programmed_anew_or_waited_for(
 
 
 def test_power_that_comes_back_late_finds_a_controller_that_starts(start_rig: StartRig) -> None:
-    rig = start_rig(driving=False)
+    rig = parked_car(start_rig)
     rig.tell("controller", "fault", kind="power_cut", nth=2)
     rig.notify()
     for operation in (12, None):
@@ -70,7 +71,7 @@ def test_power_that_comes_back_late_finds_a_controller_that_starts(start_rig: St
 def test_both_lose_power_in_mid_programming_and_between_an_effect_and_its_decision(
     start_rig: StartRig,
 ) -> None:
-    rig = start_rig(driving=False)
+    rig = parked_car(start_rig)
     rig.tell("controller", "fault", kind="delay", match="36", nth=9, seconds=60)
     with every_report_counted_once(rig):
         rig.notify()
@@ -87,7 +88,7 @@ def test_both_lose_power_in_mid_programming_and_between_an_effect_and_its_decisi
 def test_a_controller_that_accepted_the_image_in_a_car_that_left_is_not_programmed_twice(
     start_rig: StartRig,
 ) -> None:
-    rig = start_rig(driving=False)
+    rig = parked_car(start_rig)
     rig.tell("controller", "fault", kind="delay", match="3101FF01", seconds=4)
     with every_report_counted_once(rig):
         rig.notify()
