@@ -8,6 +8,6 @@ if [ -z "$uv" ] || ! "$uv" --version >/dev/null 2>&1; then
     build/lock-venv/bin/pip --quiet install uv
     uv=build/lock-venv/bin/uv
 fi
-"$uv" pip compile pyproject.toml --extra rig --extra dev --universal --generate-hashes \
+"$uv" pip compile pyproject.toml --all-extras --universal --generate-hashes \
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
 git --no-pager diff --stat -- requirements.lock
