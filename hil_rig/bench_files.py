@@ -176,6 +176,7 @@ version = {mqtt_version}
 [trust]
 directory = "state/trust"
 director_root = "{provisioned}/director-root.json"
+director_offline_root = "{provisioned}/director-offline-root.json"
 image_root = "{provisioned}/image-root.json"
 time_key = "{provisioned}/time.pub"
 vehicle_key = "{provisioned}/vehicle.key"

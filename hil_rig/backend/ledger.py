@@ -13,6 +13,7 @@ from hil_rig.backend.campaign import Recall
 
 REPORTS = ("desiredstatefeedback", "currentstate", "manifest", "incident", "ownerconsentfeedback")
 _COUNTED = ("notified", "consented", "declined", "completed", "failed")
+_NOT_IN_STAGE = "NoUpdate"
 _FAILED = {"IDENTIFICATION_FAILED", "INCOMPLETE", "INCOMPLETE_INCONSISTENT"}
 
 
@@ -28,11 +29,13 @@ class CarRecord:
     declined: bool = False
     status: str | None = None
     completed: bool = False
+    has_its_turn: bool = True
 
     @property
     def failed(self) -> bool:
-        """Whether the remedy did not succeed, other than by the owner's own no."""
-        return not self.completed and not self.declined and self.status in _FAILED
+        """Whether the remedy did not succeed, other than by the owner's no or its turn to come."""
+        tried = self.has_its_turn and not self.declined
+        return tried and not self.completed and self.status in _FAILED
 
 
 class Ledger:
@@ -66,6 +69,7 @@ class Ledger:
         car = self.cars[vin]
         if report == "desiredstatefeedback":
             car.status = str(payload["status"])
+            car.has_its_turn = payload.get("code") != _NOT_IN_STAGE
             car.completed = car.completed or car.status == "COMPLETED"
         elif report == "ownerconsentfeedback":
             car.consented = car.consented or payload["status"] == "APPROVED"

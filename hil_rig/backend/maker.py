@@ -31,6 +31,7 @@ from hil_rig.backend.repository import (
     read_signers,
     write_signers,
 )
+from hil_rig.bundle_director import open_director
 
 
 class Maker:
@@ -38,7 +39,7 @@ class Maker:
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self.folder = folder
-        self._now = now
+        self.now = now
         (folder / "keys").mkdir(parents=True, exist_ok=True)
         self.time_key = load_or_make_key(folder / "keys" / "time.key")
         if not (folder / "tls" / "server.pem").exists():
@@ -110,7 +111,7 @@ class Maker:
         return read_signers(place)
 
     def _repository(self, place: Path, signers: Signers) -> Repository:
-        repository = Repository(self._now, signers=signers)
+        repository = Repository(self.now, signers=signers)
         if (place / "timestamp.json").exists():
             repository.resume(place)
         return repository
@@ -132,6 +133,7 @@ def provision_car(folder: Path, vin: str, maker: Maker) -> None:
     | file | what | for |
     |---|---|---|
     | `director-root.json`, `image-root.json` | first root of each repository | agent |
+    | `director-offline-root.json` | the root that bundles go back to | agent |
     | `ca.pem` | the maker's certificate authority | agent |
     | `time.pub`, `hmi.pub` | public keys of time server and display, as PEM | agent |
     | `vehicle.key` (0600), `vehicle.pub` | the car's own key; its public half | agent; backend |
@@ -141,6 +143,7 @@ def provision_car(folder: Path, vin: str, maker: Maker) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "director-root.json").write_bytes(maker.director(vin).files["1.root.json"])
     (folder / "image-root.json").write_bytes(maker.image.files["1.root.json"])
+    open_director(maker.folder, vin, maker.now)
     (folder / "ca.pem").write_bytes((maker.folder / "tls" / "ca.pem").read_bytes())
     (folder / "time.pub").write_bytes(public_pem(maker.time_key.public_key()))
     for name in ("hmi", "vehicle"):

@@ -69,6 +69,16 @@ def test_failed_remedy_leaves_the_recall_open_until_a_later_one_completes(ledger
 
 
 @pytest.mark.requirement("E8")
+def test_car_whose_turn_has_not_come_is_not_counted_as_failed(ledger):
+    ledger.notified(ONE)
+    not_yet = _feedback("a", "IDENTIFICATION_FAILED")
+    not_yet["payload"]["code"] = "NoUpdate"
+    ledger.take(ONE, "desiredstatefeedback", not_yet)
+    assert ledger.counts()["S2025M0149I"]["failed"] == 0
+    ledger.take(ONE, "desiredstatefeedback", _feedback("b", "INCOMPLETE"))
+    assert ledger.counts()["S2025M0149I"]["failed"] == 1
+
+
 def test_owner_who_declines_is_not_counted_as_a_failed_remedy(ledger):
     said = {"payload": {"challenge": "c", "status": "DENIED"}}
     ledger.take(ONE, "ownerconsentfeedback", said)

@@ -31,10 +31,9 @@ from vehicle_agent.trust.metadata import known_hashes, parse, verify
 from vehicle_agent.trust.release import directed_to, is_halted, release_for
 from vehicle_agent.trust.repository import RepositoryTrust
 from vehicle_agent.trust.store import TrustStore
-from vehicle_agent.trust.verifier import DIRECTOR, IMAGE, release_counter
+from vehicle_agent.trust.verifier import DIRECTOR, DIRECTOR_OFFLINE, IMAGE, release_counter
 from vehicle_agent.trust.workflow import Want, drive, refresh
 
-DIRECTOR_OFFLINE = "director-offline"
 """Name of the offline Director's repository in the TrustStore, which has to know its root."""
 
 HEAD = "bundle.json"

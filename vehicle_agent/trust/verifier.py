@@ -26,7 +26,7 @@ Fetch = Callable[[str, int], Awaitable[bytes | None]]
 
 Raises Refused(METADATA_UNAVAILABLE) if the server does not answer."""
 
-DIRECTOR, IMAGE = "director", "image"
+DIRECTOR, DIRECTOR_OFFLINE, IMAGE = "director", "director-offline", "image"
 
 R = TypeVar("R")
 
@@ -35,7 +35,8 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Table `[trust]`.
 
     `directory` holds the stored metadata and the floors; `director_root` and `image_root` are the
-    root metadata that the car was provisioned with; `time_key` (the time server's, public) and
+    root metadata that the car was provisioned with, `director_offline_root` the one for bundles
+    (none: this car takes no bundles); `time_key` (the time server's, public) and
     `vehicle_key` (private, mode 0600) are PEM files. `allowed_hosts` are `host` (any port) or
     `host:port`. `vehicle_key` may be the URI of a key on a token (`trust/pkcs11.py`);
     `image_key` (private, mode 0600) opens images that are encrypted for this car. A time
@@ -46,6 +47,7 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     directory: str
     director_root: str
     image_root: str
+    director_offline_root: str | None = None
     time_key: str
     vehicle_key: str
     image_key: str | None = None
@@ -56,6 +58,8 @@ class TrustConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def store(self, base: Path = Path()) -> TrustStore:
         """The metadata store; `base` is the folder that relative paths start from."""
         roots = {DIRECTOR: base / self.director_root, IMAGE: base / self.image_root}
+        if self.director_offline_root is not None:
+            roots[DIRECTOR_OFFLINE] = base / self.director_offline_root
         return TrustStore(base / self.directory / "metadata", roots)
 
     def floors_path(self, base: Path = Path()) -> Path:
