@@ -25,10 +25,11 @@ unit() {
     "$python" -m coverage run -m pytest tests/unit -n "$jobs" --junit-xml=build/junit-unit.xml
 }
 
-# One after the other: these keep real time on a wire of their own, and would share the cores.
+# A file at a time in each worker: the tests of a file share a bench. They wait more than they
+# compute, and none asserts a duration.
 integration() {
     "$python" -m coverage run -m pytest tests --ignore=tests/unit --ignore=tests/vcan \
-        --ignore=tests/bench --ignore=tests/fuzz --junit-xml=build/junit-integration.xml
+        --ignore=tests/bench --ignore=tests/fuzz -n "$jobs" --dist loadfile --junit-xml=build/junit-integration.xml
 }
 
 coverage_table() {
