@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolve pyproject.toml into requirements.lock for every platform and Python the project supports.
+# Resolve pyproject.toml into the two lock files for every platform and Python the project supports.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 uv=$(command -v uv || true)
@@ -10,4 +10,7 @@ if [ -z "$uv" ] || ! "$uv" --version >/dev/null 2>&1; then
 fi
 "$uv" pip compile pyproject.toml --all-extras --universal --generate-hashes \
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
-git --no-pager diff --stat -- requirements.lock
+# What a head unit installs: the same versions, nothing of the rig or the tests.
+"$uv" pip compile pyproject.toml --universal --generate-hashes --constraint requirements.lock \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements-agent.lock
+git --no-pager diff --stat -- requirements.lock requirements-agent.lock
