@@ -9,6 +9,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import signal
 import sys
@@ -132,6 +133,8 @@ class Demo:
 def main(argv: list[str]) -> int:
     """Run the demo; the exit code."""
     options = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a log in ASCII gets no Chinese, but no traceback
     signals = Signals()
     signals.install()
     try:
