@@ -25,7 +25,7 @@ WINDOW = 8
 _ECHOING = frozenset({"socketcan", "wire"})
 _RETRY_S = 0.001
 _RECEIVE_BUFFER = 1 << 20
-_FRAMES_A_TURN = 64
+_FRAMES_A_TURN = 8
 
 
 class Frame(NamedTuple):
