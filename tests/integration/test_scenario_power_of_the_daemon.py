@@ -36,12 +36,28 @@ WRITING: dict[str, dict[str, Any]] = {
 def hold(rig: Rig, **request: Any) -> None:
     """Let the controller take long over this request, so that the daemon can be caught at it."""
     rig.tell("controller", "clear")
-    rig.tell("controller", "fault", kind="delay", seconds=4, **request)
+    rig.tell("controller", "fault", kind="delay", seconds=5, **request)
 
 
-def killed_while_the_car_is_held(rig: Rig, stage: str) -> None:
-    """Kill the daemon; the drive unit holds on, and the next daemon asks for that at first."""
+def at(rig: Rig, phase: str, done: int) -> bool:
+    """Whether the daemon has come so far and waits for the controller, which is held up."""
+    status = rig.status()
+    progress = None if status is None else status.progress
+    reached = progress is not None and progress.phase == phase and progress.done >= done
+    return reached and bool(controller(rig)["busy"])
+
+
+def killed_while_the_car_is_held(
+    rig: Rig, stage: str, following: dict[str, Any] | None = None
+) -> None:
+    """Kill the daemon; the drive unit holds on, and the next daemon asks for that at first.
+
+    `following`: the request at which the next daemon is to be held up.
+    """
     rig.agent.kill()
+    rig.tell("controller", "clear")
+    if following is not None:
+        hold(rig, **following)
     assert rig.tell("car", "state")["inhibited"] == "YES", stage
     assert rig.tell("car", "gear", gear="D")["reason"] == "drive inhibited", stage
     with listen(rig, INHIBIT, REQUEST, FUNCTIONAL) as bus:
@@ -61,30 +77,14 @@ def test_a_daemon_killed_at_each_stage_of_writing_writes_anew_and_completes(
 ) -> None:
     rig = parked_car(start_rig)
     with every_report_counted_once(rig):
-        stages = iter(WRITING.items())
-        stage, request = next(stages)
-        hold(rig, **request)
+        hold(rig, **next(iter(WRITING.values())))
         rig.notify()
-        while True:
-            at = request.get("nth", 1) - 1
-            phase = stage.split()[-1]
-            rig.wait(
-                lambda s, phase=phase, at=at: (  # type: ignore[misc]
-                    s.progress is not None
-                    and s.progress.phase == phase
-                    and s.progress.done >= at * 4000
-                ),
-                stage,
-            )
-            following = next(stages, None)
-            if following is None:
-                break
-            # The controller is still busy with the old request: the fault is for the daemon to come
-            stage, request = following
-            hold(rig, **request)
-            killed_while_the_car_is_held(rig, stage)
-        rig.tell("controller", "clear")
-        killed_while_the_car_is_held(rig, stage)
+        for (stage, request), following in zip(
+            WRITING.items(), [*list(WRITING.values())[1:], None], strict=True
+        ):
+            phase, done = stage.split()[-1], (request.get("nth", 1) - 1) * 4000
+            until(lambda phase=phase, done=done: at(rig, phase, done), stage)
+            killed_while_the_car_is_held(rig, stage, following)
         completed(rig)
     assert controller(rig)["banks"] == ["2.3.1", "2.4.0"]
 
