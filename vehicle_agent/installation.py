@@ -21,6 +21,7 @@ from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import Release
 
 _WAIT_INHIBITED_S = 30.0
+_ASK_AGAIN_S = 0.5
 
 __all__ = ["Identification", "Inhibit", "Installation", "Park", "Progress"]
 
@@ -153,7 +154,7 @@ class Installation:
         """
         loaded = await self._load(release, image)
         async with self._held("UPDATE"), self._conversation(inhibited=True) as programmer:
-            found = await programmer.identify()
+            found = await self._identify_patiently(programmer)
             if found.software_version != release.facts.version:
                 await programmer.activate()
                 found = await programmer.identify()
@@ -163,6 +164,19 @@ class Installation:
                 )
             await programmer.leave()
         return found
+
+    async def _identify_patiently(self, programmer: Programmer) -> Identification:
+        """Identify a controller that may still be in a restart asked for before."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.profile.session.restart_s
+        while True:
+            try:
+                return await programmer.identify()
+            except Refused as refused:
+                silent = refused.refusal.code is Code.CONTROLLER_SILENT
+                if not silent or loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def check_health(self, release: Release, image: Path) -> tuple[Identification, Health]:
         """Read identification, checksum, DTCs and self-test at the end of the soak."""

@@ -246,19 +246,20 @@ def needs_proof(update: Update) -> bool:
     return interrupted or update.state is State.INSTALLING
 
 
-_CAR_WENT_ON = frozenset({Code.PARK_LOST, Code.INHIBIT_LOST, Code.INHIBIT_NOT_ACKNOWLEDGED})
+_CAR_WENT_ON = frozenset(
+    {Code.NOT_PARKED, Code.PARK_LOST, Code.INHIBIT_LOST, Code.INHIBIT_NOT_ACKNOWLEDGED}
+)
 
 
 def _spends(update: Update, refusal: Refusal) -> bool:
-    """Whether a refusal uses up the budget: it does where each further try erases again.
+    """Whether a refusal uses up the budget: what the controller refuses does.
 
-    Once the new software is in place, a car that is needed says nothing against that software.
+    A car that is needed says nothing against the update: it waits, with a growing back-off, for
+    the next time it is parked.
     """
     if update.state is State.INSTALLING and refusal.code is Code.BUS_UNAVAILABLE:
         return True
-    if update.state in _FINAL and refusal.code in _CAR_WENT_ON:
-        return False
-    return refusal.rule.retry is Retry.PARKED and refusal.code is not Code.NOT_PARKED
+    return refusal.rule.retry is Retry.PARKED and refusal.code not in _CAR_WENT_ON
 
 
 def advance(update: Update, event: Event) -> Update:

@@ -174,3 +174,38 @@ def test_a_controller_without_a_trial_is_not_asked_to_end_it(tmp_path: Path) -> 
         await bench.kill()
 
     in_virtual_time(main())
+
+
+@pytest.mark.requirement("C1")
+@pytest.mark.parametrize(("silent_s", "answers"), [(20.0, True), (60.0, False)])
+def test_a_controller_in_a_restart_is_waited_for_as_long_as_its_profile_grants(
+    tmp_path: Path, silent_s: float, answers: bool
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        made = await installation(bench)
+        loop, connect = asyncio.get_running_loop(), made._connect
+        wakes = loop.time() + silent_s
+
+        def restarting():
+            programmer = connect()
+            identify = programmer.identify
+
+            async def silent_at_first():
+                if loop.time() < wakes:
+                    raise Refused(Code.CONTROLLER_SILENT, "no answer to 22 f1 90")
+                return await identify()
+
+            programmer.identify = silent_at_first
+            return programmer
+
+        made._connect = restarting
+        if answers:
+            await made.activate(bench.release, IMAGE)
+        else:
+            with pytest.raises(Refused) as caught:
+                await made.activate(bench.release, IMAGE)
+            assert caught.value.refusal.code is Code.CONTROLLER_SILENT
+        await bench.kill()
+
+    in_virtual_time(main())

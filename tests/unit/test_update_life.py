@@ -129,7 +129,7 @@ def test_a_controller_that_never_answers_uses_the_budget_up() -> None:
 
 
 def test_interruptions_of_an_installation_are_counted_over_its_restarts() -> None:
-    update, refusal = an_update(State.APPROVED), Refusal(Code.PARK_LOST, "gear is D")
+    update, refusal = an_update(State.APPROVED), Refusal(Code.CONTROLLER_SILENT, "no answer")
     for spent in (1, 2, 3):
         update = advance(update, Event(kind=Kind.START_GRANTED))
         kind = refusal_kind(update, refusal, budget=9, old_software_runs=False)
@@ -137,16 +137,23 @@ def test_interruptions_of_an_installation_are_counted_over_its_restarts() -> Non
         assert (update.state, update.attempts) == (State.APPROVED, spent)
 
 
-@pytest.mark.parametrize("state", [State.ACTIVATING, State.PROBATION, State.ROLLING_BACK])
+@pytest.mark.parametrize(
+    ("state", "waits_in"),
+    [
+        (State.INSTALLING, State.APPROVED),
+        (State.ACTIVATING, State.ACTIVATING),
+        (State.PROBATION, State.PROBATION),
+        (State.ROLLING_BACK, State.ROLLING_BACK),
+    ],
+)
 @pytest.mark.parametrize("code", [Code.PARK_LOST, Code.INHIBIT_LOST])
-def test_a_car_that_is_needed_says_nothing_against_software_in_place(
-    state: State, code: Code
+def test_a_car_that_is_needed_says_nothing_against_the_update(
+    state: State, waits_in: State, code: Code
 ) -> None:
-    update, refusal = an_update(state), Refusal(code, "gear is D")
-    for _ in range(100):
-        kind = refusal_kind(update, refusal, budget=2, old_software_runs=False)
-        update = advance(update, Event(kind=kind, refusal=refusal))
-    assert update.state is state
+    update, refusal = an_update(state, attempts=99), Refusal(code, "gear is D")
+    kind = refusal_kind(update, refusal, budget=2, old_software_runs=False)
+    update = advance(update, Event(kind=kind, refusal=refusal))
+    assert (update.state, update.attempts) == (waits_in, 99)
 
 
 def test_every_code_has_a_row_in_the_catalogue() -> None:
