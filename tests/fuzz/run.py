@@ -1,4 +1,4 @@
-"""`make fuzz`: every target in turn until the time is up. MINUTES (default 1) and SEED (0).
+"""`make fuzz`: every target in turn until the time is up. MINUTES (default 1), SEED (0), TARGETS.
 
 Each turn of a target has a seed of its own, counted up from SEED * 1,000,000, which its findings
 name. Ends with one JSON line a target and a total; exit 1 if anything was unhandled.
@@ -45,8 +45,13 @@ def main() -> int:
 
 
 def load() -> dict[str, Target]:
-    """The targets by name: `run(seed, count) -> (inputs, unhandled)` of every fuzz_*.py."""
+    """The targets by name: `run(seed, count) -> (inputs, unhandled)` of every fuzz_*.py.
+
+    TARGETS names some of them, with spaces between; all if it is not set.
+    """
     names = sorted(path.stem for path in Path(__file__).parent.glob("fuzz_*.py"))
+    if chosen := os.environ.get("TARGETS", "").split():
+        names = [f"fuzz_{name}" for name in chosen]
     return {
         name.removeprefix("fuzz_"): importlib.import_module(f"tests.fuzz.{name}").run
         for name in names
