@@ -29,11 +29,19 @@ unit() {
 # compute, and none asserts a duration.
 integration() {
     "$python" -m coverage run -m pytest tests --ignore=tests/unit --ignore=tests/vcan \
-        --ignore=tests/bench --ignore=tests/fuzz -n "$jobs" --dist loadfile --junit-xml=build/junit-integration.xml
+        --ignore=tests/bench --ignore=tests/fuzz -n "$((jobs + 1))" --dist loadfile --junit-xml=build/junit-integration.xml
 }
 
 coverage_table() {
     "$python" -m coverage combine --quiet && "$python" -m coverage report
+}
+
+# The whole job and one test of each kind; `make test-vcan` runs every scenario over vcan.
+vcan_sample() {
+    local integration=tests/integration
+    VCAN_TESTS=${VCAN_TESTS:-tests/vcan $integration/test_whole_job.py \
+        $integration/test_scenario_car_driving.py $integration/test_scenario_consent_answers.py \
+        $integration/test_scenario_controller_candump.py} bash tools/test-vcan.sh
 }
 
 mkdir -p build
@@ -43,7 +51,7 @@ stage "debian packages" bash tools/packages.sh
 stage "unit tests" unit
 stage "integration tests" integration
 stage "coverage" coverage_table
-stage "scenarios over vcan" bash tools/test-vcan.sh
+stage "scenarios over vcan" vcan_sample
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"
