@@ -13,6 +13,7 @@ from tests.integration.scenario_bench import (
     family,
     message_refused,
     publish,
+    question_shown,
     reports,
     untouched,
     update_in,
@@ -127,7 +128,8 @@ def test_a_broken_message_on_any_other_topic_starts_nothing(rig: Rig) -> None:
 
 def test_after_all_of_these_a_good_notice_is_taken(rig: Rig) -> None:
     pid = rig.agent.pid
-    update_in(rig, rig.notify(), "ready")
+    activity = rig.notify()
+    update_in(rig, activity, "ready")
     assert rig.agent.pid == pid
-    assert rig.tell("hmi", "state")["showing"]["texts"]
+    question_shown(rig, activity)
     untouched(rig)
