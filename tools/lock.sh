@@ -9,8 +9,8 @@ if [ -z "$uv" ] || ! "$uv" --version >/dev/null 2>&1; then
     uv=build/lock-venv/bin/uv
 fi
 "$uv" pip compile pyproject.toml --all-extras --universal --generate-hashes \
-    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet --output-file requirements.lock
+    --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
 # What a head unit installs: the same versions, nothing of the rig or the tests.
 "$uv" pip compile pyproject.toml --universal --generate-hashes --constraint requirements.lock \
-    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements-agent.lock
+    --no-header --no-annotate --quiet --output-file requirements-agent.lock
 git --no-pager diff --stat -- requirements.lock requirements-agent.lock
