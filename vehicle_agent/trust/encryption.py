@@ -15,16 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from vehicle_agent.durable import sync_folder
 from vehicle_agent.refusals import Code, Refused
 from vehicle_agent.release import ImageEncryption
-from vehicle_agent.trust.keys import read_private_file
+from vehicle_agent.trust.keys import load_private_key
 from vehicle_agent.trust.metadata import known_hashes
 
 ALGORITHM = "HPKE-X25519-HKDF-SHA256-AES256GCM+STREAM-AES256GCM-64K"
@@ -52,11 +51,7 @@ class FileImageKey:
 
     def __init__(self, path: Path) -> None:
         """Load the key; raises Refused(CONFIG_INVALID) if others could read it, or it is none."""
-        pem = read_private_file(path)
-        try:
-            key = load_pem_private_key(pem, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            key = None
+        key = load_private_key(path)
         if not isinstance(key, X25519PrivateKey):
             raise Refused(
                 Code.CONFIG_INVALID, f"key file {str(path)!r}: not an X25519 key in PKCS8 PEM"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from securesystemslib.signer import SSlibKey
 
@@ -38,11 +39,7 @@ class FileSigner:
 
     def __init__(self, path: Path) -> None:
         """Load the key; raises Refused(CONFIG_INVALID) if others could read it, or it is none."""
-        pem = read_private_file(path)
-        try:
-            key = load_pem_private_key(pem, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            key = None
+        key = load_private_key(path)
         if not isinstance(key, Ed25519PrivateKey):
             raise Refused(
                 Code.CONFIG_INVALID, f"key file {str(path)!r}: not an Ed25519 key in PKCS8 PEM"
@@ -63,6 +60,17 @@ class FileSigner:
     def sign(self, payload: bytes) -> bytes:
         """The Ed25519 signature over `payload`."""
         return self._key.sign(payload)
+
+
+def load_private_key(path: Path) -> PrivateKeyTypes | None:
+    """Read a private key (PKCS8 PEM) that its owner alone may read; None if it is no key.
+
+    Raises Refused(CONFIG_INVALID) if others could read it, or it cannot be read at all.
+    """
+    try:
+        return load_pem_private_key(read_private_file(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
 
 
 def read_private_file(path: Path) -> bytes:
